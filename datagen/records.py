@@ -1,0 +1,259 @@
+"""The records that flow from room to room. All times are seconds; all spans are half-open [start, end).
+
+Time 0 of a video is its first picture (of a span of a longer file: the start of that span).
+"""
+
+from typing import Literal
+
+from msgspec import Struct
+
+SYSTEM_PROMPT = (
+    "You are a helpful assistant. Your task is to answer questions based on continuously incoming "
+    "video frames. Your responses should include information from the video since your last reply "
+    "(if any). If the information in this segment of the video cannot answer the question, output "
+    '"NO REPLY".'
+)
+"""The system prompt of the paper (arXiv 2512.06810); part of the data contract."""
+
+NO_REPLY = "NO REPLY"
+"""The text of a silent turn, compared with == after strip."""
+
+SegmentMethod = Literal["scenes", "sentences", "annotations", "uniform"]
+BoundaryKind = Literal["cut", "dissolve", "fade", "wipe"]
+Modality = Literal["visual", "audio"]
+Placement = Literal["end", "jitter", "first_evidence", "start"]
+
+
+class Location(Struct, frozen=True):
+    """Where something lies on disk. Never part of a result's key: where it lies is not what it is."""
+
+    path: str
+
+
+class Entry(Struct, frozen=True, kw_only=True):
+    """One video as the user listed it: a file found in a folder, or a row of a manifest."""
+
+    path: str
+    """Absolute path of the video file."""
+    name: str
+    """The path as people know it: relative to the folder scanned, or as the manifest wrote it."""
+    size: int
+    """Bytes."""
+    mtime_ns: int
+    id: str | None = None
+    """Chosen by the manifest; without one the id comes from the content."""
+    start: float | None = None
+    """First second used, where only a span of the file is meant."""
+    end: float | None = None
+    licence: str | None = None
+    source: str = "local"
+    """The collection this video belongs to; becomes `data_source` in the shards."""
+    language: str | None = None
+    sidecar: str | None = None
+    """Absolute path of the file with its narration or transcript."""
+    sidecar_size: int = 0
+    sidecar_mtime_ns: int = 0
+
+
+class Video(Struct, frozen=True, kw_only=True):
+    """What is known of a video before it is watched."""
+
+    id: str
+    name: str
+    duration: float
+    """Seconds from the first picture to the end of the last (of the span, where there is one).
+
+    As the container claims it; watching may correct it."""
+    offset: float = 0.0
+    """Seconds in the file's own clock (0 = first picture) at which this video begins: its span's start."""
+    audio_lead: float = 0.0
+    """Seconds by which the file's clock (players, transcripts) runs ahead of the first picture."""
+    fps: float
+    """Average pictures a second."""
+    width: int
+    """Pixels as displayed: after rotation and with square pixels."""
+    height: int
+    rotation: int = 0
+    """Degrees clockwise by which the stored picture is turned for display: 0, 90, 180, 270."""
+    variable_rate: bool = False
+    codec: str
+    has_audio: bool = False
+    licence: str | None = None
+    source: str = "local"
+    language: str | None = None
+
+
+class Boundary(Struct, frozen=True):
+    """A place where one shot becomes the next."""
+
+    start: float
+    """First mixed picture; of a cut, the first picture of the new shot."""
+    end: float
+    """First pure picture of the new shot; of a cut, equal to start."""
+    kind: BoundaryKind = "cut"
+    score: float = 0.0
+
+
+class Measure(Struct, frozen=True):
+    """What can be measured in the pictures of one stretch of about a second."""
+
+    start: float
+    end: float
+    light: float
+    """Mean brightness, 0 (black) to 1 (white)."""
+    saturation: float
+    """Mean colourfulness, 0 (grey) to 1."""
+    colour: str
+    """Name of the commonest colour: red, orange, yellow, green, cyan, blue, purple, pink, brown,
+    black, grey, white."""
+    colour_share: float
+    """Share of the picture that has that colour, 0 to 1."""
+    motion: float
+    """Mean absolute change of brightness between neighbouring pictures 1/8 s or more apart, 0 to 1."""
+
+
+class Watched(Struct, frozen=True, kw_only=True):
+    """All that one pass over a video's pictures yields. The frames themselves are files."""
+
+    duration: float
+    """Seconds really covered by readable pictures."""
+    boundaries: tuple[Boundary, ...] = ()
+    measures: tuple[Measure, ...] = ()
+    frame_count: int = 0
+    """Training frames written as 000001.jpg, ...; frame k shows the picture of time k * interval."""
+    partial: str | None = None
+    """Why only a part of the video could be read, where that is so."""
+
+
+class Narration(Struct, frozen=True, kw_only=True):
+    """One stretch of a sidecar: something said, or something written about what is seen."""
+
+    start: float
+    end: float
+    """Equal to start for a point in time."""
+    text: str
+    modality: Modality
+    """visual: somebody wrote down what is seen; audio: it was said, and need not be seen."""
+    kind: Literal["speech", "narration", "step"]
+    words: tuple[tuple[float, float, str], ...] = ()
+    """(start, end, word) of a transcript, where known."""
+    speaker: str | None = None
+    mistake: bool = False
+    """The annotators marked the step as done wrongly."""
+    key: str = ""
+    """The line or key in the sidecar it came from, for provenance."""
+
+
+class Rejection(Struct, frozen=True):
+    """One thing that did not make it, and why. Every drop has a row."""
+
+    stage: str
+    """probe, watch, sidecar, segment, caption, synthesize, verify, export."""
+    video_id: str
+    """The video's id, or its name where it never got one."""
+    item_id: str
+    """Id of what was dropped: a video, a line of a sidecar, a dialogue, a question, an answer."""
+    code: str
+    detail: str
+
+
+class Sidecar(Struct, frozen=True, kw_only=True):
+    """What a sidecar file says about one video, in the clock of that video's file."""
+
+    format: str
+    narrations: tuple[Narration, ...] = ()
+    """Sorted by start, then end."""
+    rejected: tuple[Rejection, ...] = ()
+    title: str | None = None
+    """The goal, activity or title, where the file names one."""
+    language: str | None = None
+
+
+class Segment(Struct, frozen=True, kw_only=True):
+    """A stretch of a video that is captioned as one. Segments are sorted and never overlap."""
+
+    id: str
+    video_id: str
+    start: float
+    end: float
+    method: SegmentMethod
+    boundary: BoundaryKind | None = None
+    """The kind of shot change it begins with, if any."""
+
+
+class Caption(Struct, frozen=True, kw_only=True):
+    """What is known of a segment, in words; seen and heard kept apart."""
+
+    segment_id: str
+    seen: str | None
+    heard: str | None
+    provenance: str
+    """sidecar:<format>, pixels, or the model and prompt version that wrote it."""
+    keys: tuple[str, ...] = ()
+    """The lines or keys of the sidecar it rests on."""
+    traits: dict[str, str] = {}
+    """Measured properties by name (light, colour, motion, ...), for the rules."""
+    mistake: bool = False
+
+
+class Answer(Struct, frozen=True, kw_only=True):
+    """One reply that is due, with the three times of it kept apart (the reply turn is made at export)."""
+
+    text: str
+    evidence: tuple[str, ...]
+    """Ids of the segments it rests on, in time order."""
+    evidence_start: float
+    evidence_end: float
+    """All that the reply says has been shown by this time."""
+    reply_start: float
+    reply_end: float
+    """The stretch in which the reply is welcome."""
+    immediate: bool = False
+    """Given at once when the question is asked, from what was shown before."""
+    modality: Modality = "visual"
+
+
+class Question(Struct, frozen=True, kw_only=True):
+    """A question of the viewer and the replies it calls for, sorted by reply_start."""
+
+    text: str
+    ask_time: float
+    kind: str
+    """narrate, detect, monitor, recall, ...: the shape in DIALOGUE.md's list."""
+    answers: tuple[Answer, ...] = ()
+
+
+class Dialogue(Struct, frozen=True, kw_only=True):
+    """Questions in order of asking; a later question takes over from the one before it."""
+
+    id: str
+    video_id: str
+    type: Literal["1QnA", "nQnA"]
+    questions: tuple[Question, ...]
+    provenance: str
+    """rule, or the model and prompt version."""
+
+
+class Turn(Struct, frozen=True, kw_only=True):
+    """One user turn and what the assistant does after it."""
+
+    time: float
+    """Frames so far, this turn's included, times the frame interval."""
+    first_frame: int
+    """1-based number of the turn's first frame."""
+    last_frame: int
+    user: str | None
+    label: Literal["silent", "reply"]
+    text: str
+    """The reply, or NO REPLY."""
+
+
+class Built(Struct, frozen=True, kw_only=True):
+    """All that the pipeline made of one video; what the export reads."""
+
+    video: Video
+    watched: Watched
+    segments: tuple[Segment, ...]
+    captions: tuple[Caption, ...]
+    dialogues: tuple[Dialogue, ...]
+    rejected: tuple[Rejection, ...]
