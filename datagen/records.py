@@ -59,11 +59,14 @@ class Video(Struct, frozen=True, kw_only=True):
     """What is known of a video before it is watched."""
 
     id: str
+    """The manifest's, or `v` and the first 16 hexadecimal digits of the digest (and the span, if any)."""
+    digest: str
+    """BLAKE2b of the file's bytes, 32 hexadecimal digits."""
     name: str
+    """As in Entry."""
     duration: float
-    """Seconds from the first picture to the end of the last (of the span, where there is one).
-
-    As the container claims it; watching may correct it."""
+    """Seconds from the first picture to the end of the last (of the span, where there is one), as the
+    container claims it; 0 where it does not say. Watching gives the true one."""
     offset: float = 0.0
     """Seconds in the file's own clock (0 = first picture) at which this video begins: its span's start."""
     audio_lead: float = 0.0
