@@ -44,6 +44,10 @@ class UsageError(Exception):
     """What the user asked for cannot be done. The message is one line: the place, the key, the fix."""
 
 
+class NoSpace(Exception):
+    """The output cannot be written (disk full, quota, read-only). It stops the run; nothing done is lost."""
+
+
 FAILURES: dict[str, type[Failure]] = {
     cls.__name__: cls
     for cls in (Corrupt, Timeout, OutOfMemory, Crashed, Provider, Refused, Invalid, Rejected)

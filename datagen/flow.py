@@ -1,0 +1,102 @@
+"""The pipeline as one async function: what becomes of one video."""
+
+from pathlib import Path
+
+from datagen.config import Config
+from datagen.dialogue.checks import check_dialogue
+from datagen.errors import Invalid, Rejected
+from datagen.ledger import key_of
+from datagen.llm.rule_captions import rule_captions
+from datagen.llm.rule_dialogues import rule_dialogues
+from datagen.media.probe import probe
+from datagen.media.watch import watch
+from datagen.records import Built, Dialogue, Entry, Location, Rejection, Sidecar, Video, Watched
+from datagen.runner import Step
+from datagen.segments import aligned, make_segments
+from datagen.sources.sidecar import read_sidecar
+
+VERSIONS = {"probe": 1, "watch": 1, "read_sidecar": 1, "flow": 1}
+"""Raise a step's number when its results change; `flow` stands for all that is not a step of its own."""
+
+
+def flow_key(entry: Entry, config: Config) -> str:
+    """Key of a video's outcome: everything that it depends on. The export's options are not among it."""
+    options = (config.scenes, config.frames, config.segment, config.dialogue, config.limits.max_seconds)
+    versions = sorted(VERSIONS.items())
+    return key_of("flow", VERSIONS["flow"], (entry, *options, config.seed, versions))
+
+
+def frames_key(config: Config) -> str:
+    """Key of the frames on disk: they are files, so only one set of options holds at a time."""
+    return key_of("frames", VERSIONS["watch"], (config.frames,))
+
+
+async def flow(step: Step, entry: Entry, config: Config, frames: Path) -> Built:
+    """Make segments, captions and checked dialogues of one video; its frames go below `frames`."""
+    limits = config.limits
+    place = Location(entry.path)
+    video = await step(probe, place, entry, seconds=limits.step_seconds + entry.size / 20e6)
+    if video.duration > limits.max_seconds:
+        raise Rejected(
+            f"{video.duration:.0f} s is longer than limits.max_seconds ({limits.max_seconds:.0f} s)"
+        )
+    watched = await step(
+        watch,
+        place,
+        Location(str(frames / video.id)),
+        entry.start or 0.0,
+        entry.end,
+        config.scenes,
+        config.frames,
+        of=(video.id, video.digest),
+        seconds=limits.watch_seconds + limits.watch_ratio * (video.duration or limits.max_seconds),
+    )
+    if watched.duration < config.frames.interval:
+        raise Rejected(
+            f"{watched.duration:.2f} s is shorter than one frame interval ({config.frames.interval:g} s)"
+        )
+    sidecar, rejected = await _sidecar(step, entry, video, limits.step_seconds)
+    return _write(video, watched, sidecar, rejected, config)
+
+
+async def _sidecar(
+    step: Step, entry: Entry, video: Video, seconds: float
+) -> tuple[Sidecar | None, tuple[Rejection, ...]]:
+    """A sidecar that cannot be read is rejected; the video goes on without."""
+    if entry.sidecar is None:
+        return None, ()
+    path = Path(entry.path)
+    names = (entry.id or path.stem, path.stem, path.name, path.parent.name)
+    stamp = (entry.sidecar_size, entry.sidecar_mtime_ns)
+    try:
+        sidecar = await step(
+            read_sidecar, Location(entry.sidecar), stamp, names, of=(entry.sidecar,), seconds=seconds
+        )
+    except Invalid as failure:
+        return None, (Rejection("sidecar", video.id, Path(entry.sidecar).name, "Invalid", str(failure)),)
+    return sidecar, sidecar.rejected
+
+
+def _write(
+    video: Video, watched: Watched, sidecar: Sidecar | None, rejected: tuple[Rejection, ...], config: Config
+) -> Built:
+    """All that is pure: it is cheap, and follows from what is remembered."""
+    segments, unusable = make_segments(video, watched, sidecar, config.segment)
+    narrations = aligned(video, watched, sidecar)
+    captions = rule_captions(video, watched, segments, narrations, sidecar.format if sidecar else None)
+    dialogues, unwritten = rule_dialogues(video, segments, captions, narrations, config.dialogue, config.seed)
+    good: list[Dialogue] = []
+    faults: list[Rejection] = []
+    for dialogue in dialogues:
+        checked, found = check_dialogue(dialogue, segments, captions, config.dialogue.max_reply_words)
+        faults.extend(found)
+        if checked is not None:
+            good.append(checked)
+    return Built(
+        video=video,
+        watched=watched,
+        segments=segments,
+        captions=captions,
+        dialogues=tuple(good),
+        rejected=(*rejected, *unusable, *unwritten, *faults),
+    )

@@ -1,0 +1,244 @@
+"""Memoised steps on SQLite: everything about resuming.
+
+A result is stored under a key that says what it is a result of. Whoever obtained it first appends it to
+a spool file of its own, before anything uses it; the driver takes events into one ledger in groups, and
+takes in left-over spools at the next start. So a process killed at any moment loses nothing it had.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import sqlite3
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from datagen.errors import UsageError
+from datagen.records import Entry, Location
+
+FLOW = "flow"
+"""The step name under which the outcome of a whole video is kept."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS results (
+    key TEXT PRIMARY KEY, item TEXT NOT NULL, step TEXT NOT NULL, code TEXT, value BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS results_by_item ON results (item);
+CREATE TABLE IF NOT EXISTS flows (
+    key TEXT PRIMARY KEY, video_id TEXT NOT NULL, code TEXT
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+"""
+
+
+class Event(Struct, frozen=True):
+    """One finished step. `value` is the result as JSON, or with a `code` the failure's message."""
+
+    key: str
+    item: str
+    step: str
+    value: msgspec.Raw
+    code: str | None = None
+    video_id: str = ""
+    """Only of a flow: the id its video got, or its name where it got none."""
+
+
+class Known(Struct, frozen=True):
+    """A result from the ledger."""
+
+    value: msgspec.Raw
+    code: str | None = None
+
+
+def key_of(step: str, version: int, args: Iterable[Any]) -> str:
+    """Key of a result: a hash of the step's name, its version and its arguments, but for Locations."""
+    parts = [arg for arg in args if not isinstance(arg, Location)]
+    text = msgspec.json.encode([step, version, parts], order="deterministic")
+    return hashlib.blake2b(text, digest_size=16).hexdigest()
+
+
+def item_of(entry: Entry) -> str:
+    """Under which name the results of an entry are looked up; a moved folder keeps them."""
+    mark = [Path(entry.path).name, entry.size, entry.mtime_ns, entry.start, entry.end]
+    return hashlib.blake2b(msgspec.json.encode(mark), digest_size=8).hexdigest()
+
+
+class Ledger:
+    """All results of one output folder. One process at a time may have it open."""
+
+    def __init__(self, work: Path) -> None:
+        """Open or create the ledger in the folder `work`, and take in what killed runs left behind.
+
+        Raises UsageError when another run has it open, or the folder cannot be written.
+        """
+        self._spools = work / "spool"
+        try:
+            self._spools.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(work / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+            self._database = sqlite3.connect(work / "ledger.sqlite", isolation_level=None)
+            _lock(self._lock, work)
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = NORMAL")
+            self._database.executescript(_SCHEMA)
+        except (OSError, sqlite3.OperationalError) as error:
+            raise UsageError(f"--out {work.parent}: cannot be written: {error}") from None
+        except sqlite3.DatabaseError as error:
+            raise UsageError(
+                f"{work / 'ledger.sqlite'}: damaged ({error}); restore it, or delete it to start anew"
+            ) from None
+        self.take_in_spools()
+
+    def close(self) -> None:
+        """Close the database and let the next run in."""
+        self._database.close()
+        os.close(self._lock)
+
+    def spool_path(self, name: str) -> Path:
+        """Where the runner called `name` appends its results."""
+        return self._spools / f"{name}.jsonl"
+
+    def take_in_spools(self) -> int:
+        """Take in every left-over spool, waiting for those still being written. Returns the events found."""
+        return sum(self.take_in_spool(path.stem) for path in sorted(self._spools.glob("*.jsonl")))
+
+    def take_in_spool(self, name: str) -> int:
+        """Take in the spool of one runner that has ended, then delete it. Returns the events found."""
+        path = self.spool_path(name)
+        if not path.exists():
+            return 0
+        with path.open("rb") as spool:
+            fcntl.flock(spool, fcntl.LOCK_EX)
+            events = list(_read_spool(spool))
+        self.add(events)
+        path.unlink()
+        return len(events)
+
+    def drop_spool(self, name: str) -> None:
+        """Delete the spool of a runner all of whose events have been added."""
+        self.spool_path(name).unlink(missing_ok=True)
+
+    def add(self, events: Iterable[Event]) -> None:
+        """Store events, in one transaction."""
+        events = list(events)
+        rows = [(e.key, e.item, e.step, e.code, zlib.compress(bytes(e.value), 1)) for e in events]
+        flows = [(e.key, e.video_id, e.code) for e in events if e.step == FLOW]
+        with _transaction(self._database) as run:
+            run("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?)", rows)
+            run("INSERT OR REPLACE INTO flows VALUES (?, ?, ?)", flows)
+
+    def known(self, item: str) -> dict[str, Known]:
+        """All results of one item, but for its flows, by key."""
+        rows = self._database.execute(
+            "SELECT key, code, value FROM results WHERE item = ? AND step != ?", (item, FLOW)
+        )
+        return {key: Known(msgspec.Raw(zlib.decompress(value)), code) for key, code, value in rows}
+
+    def steps_known(self, item: str) -> set[str]:
+        """Names of the steps of which the item has results, but for its flows."""
+        rows = self._database.execute("SELECT step FROM results WHERE item = ? AND step != ?", (item, FLOW))
+        return {step for (step,) in rows}
+
+    def flows(self) -> dict[str, tuple[str, str | None]]:
+        """(video id, failure code or None) of every flow ever finished, by key."""
+        return {key: (video, code) for key, video, code in self._database.execute("SELECT * FROM flows")}
+
+    def values(self, keys: list[str]) -> Iterator[bytes]:
+        """The results under `keys`, in that order, read a few at a time."""
+        for at in range(0, len(keys), 64):
+            chunk = keys[at : at + 64]
+            marks = ",".join("?" * len(chunk))
+            rows = self._database.execute(f"SELECT key, value FROM results WHERE key IN ({marks})", chunk)
+            found = {key: zlib.decompress(value) for key, value in rows}
+            yield from (found[key] for key in chunk)
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Forget results, so that they are owed again."""
+        rows = [(key,) for key in keys]
+        with _transaction(self._database) as run:
+            run("DELETE FROM results WHERE key = ?", rows)
+            run("DELETE FROM flows WHERE key = ?", rows)
+
+    def forget_item_step(self, item: str, step: str) -> None:
+        """Forget the results of one step of one item."""
+        with _transaction(self._database) as run:
+            run("DELETE FROM results WHERE item = ? AND step = ?", [(item, step)])
+
+    def forget_step(self, step: str, note: tuple[str, str]) -> None:
+        """Forget all results of a step and all flows, and write a note, as one change."""
+        with _transaction(self._database) as run:
+            run("DELETE FROM results WHERE step IN (?, ?)", [(step, FLOW)])
+            run("DELETE FROM flows", [()])
+            run("INSERT OR REPLACE INTO notes VALUES (?, ?)", [note])
+
+    def forget_failures(self, code: str | None) -> int:
+        """Forget failed steps and flows, of one class or all. Returns the number of flows forgotten."""
+        where = "code IS NOT NULL" if code is None else "code = ?"
+        values = () if code is None else (code,)
+        (count,) = self._database.execute(f"SELECT count(*) FROM flows WHERE {where}", values).fetchone()
+        with _transaction(self._database) as run:
+            run(f"DELETE FROM results WHERE {where}", [values])
+            run(f"DELETE FROM flows WHERE {where}", [values])
+        return int(count)
+
+    def note(self, name: str) -> str | None:
+        """A value kept beside the results, or None."""
+        row = self._database.execute("SELECT value FROM notes WHERE name = ?", (name,)).fetchone()
+        return row[0] if row else None
+
+    def write_note(self, name: str, value: str) -> None:
+        """Keep a value beside the results."""
+        self._database.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, value))
+
+
+class Spool:
+    """The file in which one runner keeps its results until the driver has them."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    def append(self, event: Event) -> None:
+        """Write one event, whole; it survives the death of this process from here on."""
+        line = memoryview(msgspec.json.encode(event) + b"\n")
+        while line:
+            line = line[os.write(self._file, line) :]
+
+    def close(self) -> None:
+        """Let the driver take the spool in."""
+        os.close(self._file)
+
+
+def _read_spool(spool: Iterable[bytes]) -> Iterator[Event]:
+    for line in spool:
+        try:
+            event = msgspec.json.decode(line, type=Event)
+        except msgspec.MsgspecError:
+            continue  # torn by a kill in mid-write: that result is owed again
+        yield event
+
+
+def _lock(file: int, work: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UsageError(
+            f"--out {work.parent}: another run is writing there; wait for it or choose another folder"
+        ) from None
+
+
+@contextlib.contextmanager
+def _transaction(database: sqlite3.Connection) -> Iterator[Callable[[str, list[Any]], Any]]:
+    """All or nothing."""
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield database.executemany
+    except BaseException:
+        database.execute("ROLLBACK")
+        raise
+    database.execute("COMMIT")

@@ -1,0 +1,110 @@
+"""What is to be done: the videos listed, less what the ledger has already."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from datagen.config import Config
+from datagen.flow import flow_key, frames_key
+from datagen.ledger import Ledger, item_of
+from datagen.records import Built, Entry, Rejection
+from datagen.runner import Task
+
+EXPORT_VERSION = 1
+"""Raise it when the same results become other shards."""
+
+
+class Plan(Struct, frozen=True):
+    """The videos of this build with the keys of their outcomes, and which of them are owed."""
+
+    entries: list[Entry]
+    keys: list[str]
+    listing_rejected: list[Rejection]
+    owed: list[int]
+
+
+def make_plan(
+    entries: list[Entry], rejected: list[Rejection], config: Config, ledger: Ledger, frames: Path
+) -> Plan:
+    """Compare the listing with the ledger. Results whose frames are gone are forgotten."""
+    keys = [flow_key(entry, config) for entry in entries]
+    done = ledger.flows()
+    on_disk = {path.name for path in frames.iterdir()} if frames.is_dir() else set()
+    if ledger.note("frames") != frames_key(config):
+        done = {key: outcome for key, outcome in done.items() if outcome[1] is not None}
+        on_disk = set()
+    owed = [
+        n
+        for n, key in enumerate(keys)
+        if key not in done or (done[key][1] is None and done[key][0] not in on_disk)
+    ]
+    return Plan(entries, keys, rejected, owed)
+
+
+def prepare(plan: Plan, config: Config, ledger: Ledger) -> None:
+    """Make the ledger true before work begins: what was said of frames no longer there is forgotten."""
+    if ledger.note("frames") != frames_key(config):
+        ledger.forget_step("watch", ("frames", frames_key(config)))
+    done = ledger.flows()
+    for n in plan.owed:
+        if plan.keys[n] in done:
+            ledger.forget_item_step(item_of(plan.entries[n]), "watch")
+            ledger.forget([plan.keys[n]])
+
+
+def owed_tasks(plan: Plan, ledger: Ledger) -> Iterator[Task]:
+    """The tasks that are owed, each with what is known of it, read when it is handed out."""
+    for n in plan.owed:
+        item = item_of(plan.entries[n])
+        yield Task(plan.keys[n], item, plan.entries[n], ledger.known(item))
+
+
+class Outcome(Struct, frozen=True):
+    """What has come of all videos of a plan."""
+
+    built_keys: list[str]
+    """Keys of the videos that were built, in the order of their ids, no id twice."""
+    rejected: list[Rejection]
+    """Videos that were not, and listed rows that could not be."""
+    failures: Counter[str]
+    """Failed videos by class."""
+
+
+def outcome(plan: Plan, ledger: Ledger) -> Outcome:
+    """Sort the videos into built and rejected; of several with one id the first by name is kept."""
+    flows = ledger.flows()
+    listed = sorted(
+        (flows[key][0], entry.name, key)
+        for key, entry in zip(plan.keys, plan.entries, strict=True)
+        if key in flows
+    )
+    failed = [key for _, _, key in listed if flows[key][1] is not None]
+    rejected = [*plan.listing_rejected]
+    rejected += [msgspec.json.decode(value, type=Rejection) for value in ledger.values(failed)]
+    built: dict[str, tuple[str, str]] = {}
+    for video_id, name, key in listed:
+        if flows[key][1] is not None:
+            continue
+        if video_id in built:
+            same = f"the same content as {built[video_id][0]}"
+            rejected.append(Rejection("probe", video_id, name, "Rejected", same))
+        else:
+            built[video_id] = (name, key)
+    failures = Counter(rejection.code for rejection in rejected)
+    return Outcome([key for _, key in built.values()], rejected, failures)
+
+
+def read_built(ledger: Ledger, keys: list[str]) -> Iterator[Built]:
+    """The outcomes under `keys`, one after another."""
+    for value in ledger.values(keys):
+        yield msgspec.json.decode(value, type=Built)
+
+
+def export_key(found: Outcome, config: Config) -> str:
+    """Key of the shards: all that they depend on."""
+    what = [EXPORT_VERSION, found.built_keys, found.rejected, config.export, config.frames, config.seed]
+    return hashlib.blake2b(msgspec.json.encode(what), digest_size=16).hexdigest()

@@ -1,0 +1,60 @@
+"""run.json and the lines a person reads: what will be done, what has been done."""
+
+import platform
+import time
+from collections import Counter
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from datagen.ledger import Ledger, item_of
+from datagen.plan import Plan
+
+PACKAGES = ("datagen", "av", "scenedetect-headless", "pyarrow", "ray", "datasets", "pillow", "numpy")
+
+
+def write_run_json(out: Path, result: dict[str, Any]) -> None:
+    """Write run.json, whole or not at all. It alone holds the time and the versions of the machine."""
+    versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
+    written = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    text = msgspec.json.format(msgspec.json.encode({**result, "versions": versions, "written": written}))
+    partial = out / ".work" / "run.json"
+    partial.write_bytes(text + b"\n")
+    partial.replace(out / "run.json")
+
+
+def finished_before(out: Path, key: str) -> dict[str, Any] | None:
+    """The run.json of a build that already has these shards, all of them in place; else None."""
+    try:
+        result: dict[str, Any] = msgspec.json.decode((out / "run.json").read_bytes())
+    except (OSError, msgspec.MsgspecError):
+        return None
+    if not isinstance(result, dict) or result.get("status") != "done" or result.get("export_key") != key:
+        return None
+    for path, facts in result["shards"].items():
+        file = out / path
+        if not file.is_file() or file.stat().st_size != facts["bytes"]:
+            return None
+    return result
+
+
+def plan_lines(plan: Plan, ledger: Ledger) -> list[str]:
+    """What a run would do."""
+    done = len(plan.entries) - len(plan.owed)
+    known = Counter(step for n in plan.owed for step in ledger.steps_known(item_of(plan.entries[n])))
+    lines = [f"{len(plan.entries)} videos: {done} are done, {len(plan.owed)} to do."]
+    lines += [
+        f"  of those to do, {count} have their step `{step}` in the ledger" for step, count in known.items()
+    ]
+    lines += [f"  to do: {plan.entries[n].name}" for n in plan.owed[:10]]
+    if len(plan.owed) > 10:
+        lines.append(f"  and {len(plan.owed) - 10} more")
+    lines += [f"  rejected: {r.item_id}: {r.detail}" for r in plan.listing_rejected[:10]]
+    return lines
+
+
+def summary_lines(result: dict[str, Any], out: Path, fresh: bool, seconds: float) -> list[str]:
+    """What there is now."""
+    return [str(result)]

@@ -1,0 +1,160 @@
+"""Runs the flows of videos: asyncio inside, the CPU's work in killable children.
+
+A Runner is the same object in the driver's process and in a Ray actor. It is handed tasks with what the
+ledger already knows of them, appends every new result to its spool before using it, and hands the
+results on in batches.
+"""
+
+import asyncio
+import typing
+from collections.abc import Awaitable, Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from datagen.errors import FAILURES, Crashed, Failure, NoSpace
+from datagen.ledger import FLOW, Event, Known, Spool, key_of
+from datagen.records import Built, Entry, Rejection
+from datagen.sandbox import Children
+
+T = TypeVar("T")
+
+
+class Task(Struct, frozen=True):
+    """One video to run through the flow."""
+
+    key: str
+    item: str
+    entry: Entry
+    known: dict[str, Known]
+
+
+class Step:
+    """Memoises the steps of one flow: `await step(function, *arguments)` runs a function once, ever.
+
+    The key of a result covers the function's name and version, its arguments but for Locations, and
+    `of`: what the result is of where the arguments do not say so. `name` is the last step begun.
+    """
+
+    def __init__(
+        self, task: Task, versions: dict[str, int], children: Children, record: Callable[[Event], None]
+    ) -> None:
+        self._task = task
+        self._versions = versions
+        self._children = children
+        self._record = record
+        self.name = FLOW
+
+    async def __call__(
+        self, function: Callable[..., T], *args: Any, of: tuple[str, ...] = (), seconds: float
+    ) -> T:
+        """Result of `function(*args)`, from the ledger or from a child with `seconds` to do it in.
+
+        Raises the Failure it ended with, now or in an earlier run.
+        """
+        self.name = step = function.__name__
+        key = key_of(step, self._versions[step], (*args, *of))
+        known = self._task.known.get(key)
+        if known is None:
+            known = await self._run(function, args, seconds)
+            self._record(Event(key, self._task.item, step, known.value, known.code))
+        if known.code is not None:
+            raise FAILURES.get(known.code, Crashed)(msgspec.json.decode(known.value, type=str))
+        return typing.cast(T, msgspec.json.decode(known.value, type=_result_type(function)))
+
+    async def _run(self, function: Callable[..., T], args: tuple[Any, ...], seconds: float) -> Known:
+        try:
+            return Known(msgspec.Raw(await self._children.call(function, args, seconds)))
+        except Failure as failure:
+            return Known(msgspec.Raw(msgspec.json.encode(str(failure))), type(failure).__name__)
+
+
+Flow = Callable[[Step, Entry], Awaitable[Built]]
+
+
+class Runner:
+    """Runs tasks side by side; `submit` adds one, `take` gives what has been found since the last time."""
+
+    def __init__(
+        self, flow: Flow, versions: dict[str, int], spool: Path, workers: int, memory_mb: int
+    ) -> None:
+        self._flow = flow
+        self._versions = versions
+        self._spool = Spool(spool)
+        self._children = Children(workers, memory_mb)
+        self._events: list[Event] = []
+        self._news = asyncio.Event()
+        self._running: set[asyncio.Task[None]] = set()
+        self._broken: BaseException | None = None
+
+    async def submit(self, task: Task) -> None:
+        """Start a task; its outcome comes as the event of the step `flow`."""
+        running = asyncio.create_task(self._guard(task))
+        self._running.add(running)
+        running.add_done_callback(self._running.discard)
+
+    async def take(self) -> list[Event]:
+        """Results since the last call; waits for the first, half a second at most.
+
+        Raises NoSpace when results can no longer be kept.
+        """
+        try:
+            await asyncio.wait_for(self._news.wait(), 0.5)
+        except TimeoutError:
+            return []
+        if self._broken is not None:
+            raise self._broken
+        self._news.clear()
+        events, self._events = self._events, []
+        return events
+
+    async def close(self) -> list[Event]:
+        """Stop what is running and give the last results."""
+        for running in self._running:
+            running.cancel()
+        await self._children.close()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        self._spool.close()
+        return self._events
+
+    async def _guard(self, task: Task) -> None:
+        try:
+            self._record(await self._outcome(task))
+        except Exception as error:  # nothing can be recorded any more: the run must stop
+            self._broken = error
+            self._news.set()
+
+    async def _outcome(self, task: Task) -> Event:
+        step = Step(task, self._versions, self._children, self._record)
+        try:
+            built = await self._flow(step, task.entry)
+        except NoSpace:
+            raise
+        except Failure as failure:
+            return failed(task, step.name, type(failure).__name__, str(failure))
+        except Exception as error:
+            return failed(task, step.name, Crashed.__name__, f"{type(error).__name__}: {error}")
+        return Event(task.key, task.item, FLOW, msgspec.Raw(msgspec.json.encode(built)), None, built.video.id)
+
+    def _record(self, event: Event) -> None:
+        try:
+            self._spool.append(event)
+        except OSError as error:
+            raise NoSpace(str(error)) from error
+        self._events.append(event)
+        self._news.set()
+
+
+def failed(task: Task, stage: str, code: str, detail: str) -> Event:
+    """The outcome of a video that cannot be used."""
+    name = task.entry.name
+    value = msgspec.json.encode(Rejection(stage, name, name, code, detail))
+    return Event(task.key, task.item, FLOW, msgspec.Raw(value), code, name)
+
+
+@cache
+def _result_type(function: Callable[..., Any]) -> Any:
+    return typing.get_type_hints(function)["return"]

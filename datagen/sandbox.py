@@ -1,0 +1,217 @@
+"""Killable child processes: a step that crashes, hangs or bloats costs its own item alone.
+
+A child is `python -m datagen.sandbox`: a session of its own that dies with its parent, has a memory
+limit, and runs one named function after another. Requests and replies are JSON behind a four-byte
+length, on pipes that no library can print into.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import errno
+import importlib
+import inspect
+import os
+import resource
+import signal
+import struct
+import sys
+import typing
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator, Callable
+from functools import cache
+from typing import Any, BinaryIO
+
+import msgspec
+from msgspec import Struct
+
+from datagen.errors import FAILURES, Crashed, Failure, NoSpace, OutOfMemory, Timeout
+
+ATTEMPTS = 3
+"""A child that dies may have been killed by something else: the step is tried this often."""
+
+
+_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+
+
+class Request(Struct):
+    """One call: `function` as `module:name`, and its arguments as JSON."""
+
+    function: str
+    args: msgspec.Raw
+
+
+class Reply(Struct):
+    """What came of it: a value as JSON, or the failure's class and message."""
+
+    value: msgspec.Raw = msgspec.Raw(b"null")
+    code: str | None = None
+    detail: str = ""
+
+
+class Children:
+    """A fixed number of children, started when first needed."""
+
+    def __init__(self, count: int, memory_mb: int) -> None:
+        self._memory_mb = memory_mb
+        self._idle: asyncio.Queue[Process | None] = asyncio.Queue()
+        self._all: set[Process] = set()
+        for _ in range(count):
+            self._idle.put_nowait(None)
+
+    async def call(self, function: Callable[..., Any], args: tuple[Any, ...], seconds: float) -> bytes:
+        """Run `function(*args)` in a child and return its result as JSON.
+
+        Raises Timeout after `seconds`, OutOfMemory, Crashed when the child died `ATTEMPTS` times, or
+        whatever Failure the function raised.
+        """
+        name = f"{function.__module__}:{function.__qualname__}"
+        request = msgspec.json.encode(Request(name, msgspec.Raw(msgspec.json.encode(args))))
+        for attempt in range(1, ATTEMPTS + 1):
+            async with self._child() as child:
+                try:
+                    reply = await asyncio.wait_for(_exchange(child, request), seconds)
+                except TimeoutError:
+                    kill(child)
+                    raise Timeout(f"{function.__name__} took longer than {seconds:.0f} s") from None
+                except (asyncio.IncompleteReadError, ConnectionError):
+                    how = await _cause_of_death(child)
+                    if attempt == ATTEMPTS:
+                        died = f"{function.__name__} ended its process {attempt} times: {how}"
+                        raise Crashed(died) from None
+                    continue
+                except BaseException:
+                    kill(child)
+                    raise
+            if reply.code == NoSpace.__name__:
+                raise NoSpace(reply.detail)
+            if reply.code is not None:
+                raise FAILURES.get(reply.code, Crashed)(reply.detail)
+            return bytes(reply.value)
+        raise AssertionError("unreachable")
+
+    @contextlib.asynccontextmanager
+    async def _child(self) -> AsyncIterator[Process]:
+        child = await self._idle.get()
+        try:
+            if child is None or child.returncode is not None:
+                child = await self._start()
+            yield child
+        finally:
+            if child is not None and child.returncode is not None:
+                self._all.discard(child)
+                child = None
+            self._idle.put_nowait(child)
+
+    async def _start(self) -> Process:
+        threads = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
+        child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "datagen.sandbox",
+            str(os.getpid()),
+            str(self._memory_mb),
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=DEVNULL,
+            start_new_session=True,
+            env=os.environ | threads,
+        )
+        self._all.add(child)
+        return child
+
+    async def close(self) -> None:
+        """End all children, at once."""
+        for child in self._all:
+            kill(child)
+        await asyncio.gather(*(child.wait() for child in self._all))
+        self._all.clear()
+
+
+def kill(child: Process) -> None:
+    """Kill a child and everything it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+async def _exchange(child: Process, request: bytes) -> Reply:
+    assert child.stdin is not None and child.stdout is not None
+    child.stdin.write(struct.pack(">I", len(request)) + request)
+    await child.stdin.drain()
+    (length,) = struct.unpack(">I", await child.stdout.readexactly(4))
+    return msgspec.json.decode(await child.stdout.readexactly(length), type=Reply)
+
+
+async def _cause_of_death(child: Process) -> str:
+    kill(child)
+    status = await child.wait()
+    return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+
+
+def serve() -> None:
+    """The child's side: answer requests until the parent closes the pipe or dies."""
+    parent, memory_mb = int(sys.argv[1]), int(sys.argv[2])
+    _die_with(parent)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_DATA, (memory_mb << 20, memory_mb << 20))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    requests, replies = _private_pipes()
+    while len(head := requests.read(4)) == 4:
+        request = msgspec.json.decode(requests.read(struct.unpack(">I", head)[0]), type=Request)
+        body = msgspec.json.encode(_answer(request))
+        replies.write(struct.pack(">I", len(body)) + body)
+        replies.flush()
+
+
+def _answer(request: Request) -> Reply:
+    try:
+        function, types = _function(request.function)
+        args = msgspec.json.decode(request.args, type=types)
+        return Reply(value=msgspec.Raw(msgspec.json.encode(function(*args))))
+    except Failure as failure:
+        return Reply(code=type(failure).__name__, detail=str(failure))
+    except BaseException as error:
+        if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
+            return Reply(code=NoSpace.__name__, detail=str(error))
+        if _out_of_memory(error):
+            return Reply(code=OutOfMemory.__name__, detail="needed more memory than limits.memory_mb allows")
+        where = error.__traceback__
+        while where and where.tb_next:
+            where = where.tb_next
+        at = f"{where.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{where.tb_lineno}" if where else "?"
+        return Reply(code=Crashed.__name__, detail=f"{type(error).__name__} at {at}: {error}")
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    text = str(error)
+    return isinstance(error, MemoryError) or "Insufficient memory" in text or "Cannot allocate memory" in text
+
+
+@cache
+def _function(name: str) -> tuple[Callable[..., Any], Any]:
+    module, _, attribute = name.partition(":")
+    function = getattr(importlib.import_module(module), attribute)
+    hints = typing.get_type_hints(function)
+    types = tuple(hints[parameter] for parameter in inspect.signature(function).parameters)
+    return function, tuple[types]  # type: ignore[valid-type]
+
+
+def _die_with(parent: int) -> None:
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _private_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Move the pipes off file descriptors 0 and 1, which libraries read and print to."""
+    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.dup2(nothing, 1)
+    return requests, replies
+
+
+if __name__ == "__main__":
+    serve()

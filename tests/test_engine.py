@@ -1,0 +1,136 @@
+import asyncio
+import functools
+import resource
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+
+from datagen.engine import run_tasks
+from datagen.errors import NoSpace
+from datagen.ledger import FLOW, Ledger
+from tests import flows
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+def run(folder: Path, count: int, backend: str = "local", seconds: float = 0.0) -> list:
+    events: list = []
+    ledger = Ledger(folder)
+    try:
+        todo = flows.tasks(ledger, count)
+        make = functools.partial(flows.make_runner, folder, seconds)
+        asyncio.run(run_tasks(todo, len(todo), make, ledger, events.extend, backend, window=8))
+    finally:
+        ledger.close()
+    return events
+
+
+def outcomes(folder: Path) -> dict:
+    ledger = Ledger(folder)
+    try:
+        return ledger.flows()
+    finally:
+        ledger.close()
+
+
+def times_run(folder: Path) -> Counter:
+    return Counter((folder / "log").read_text().split())
+
+
+def test_every_video_ends_built_or_rejected_and_the_second_run_does_nothing(tmp_path):
+    events = run(tmp_path, 25)
+    assert Counter(e.code for e in events if e.step == FLOW) == {None: 23, "Corrupt": 2}
+    assert set(times_run(tmp_path).values()) == {1}
+    assert run(tmp_path, 25) == []
+    assert run(tmp_path, 26) != []
+    assert set(times_run(tmp_path).values()) == {1}
+
+
+def test_ray_gives_the_same_outcomes(tmp_path):
+    run(tmp_path / "local", 12)
+    run(tmp_path / "ray", 12, "ray")
+    assert outcomes(tmp_path / "ray") == outcomes(tmp_path / "local")
+    assert not list((tmp_path / "ray" / "spool").iterdir())
+
+
+def test_a_video_that_kills_its_runner_is_rejected_and_the_others_are_done_once(tmp_path):
+    (tmp_path / "poison-3").touch()
+    run(tmp_path, 8, "ray")
+    found = outcomes(tmp_path)
+    assert found.pop("flow-3.mp4") == ("3.mp4", "Crashed")
+    assert [code for _, code in found.values()] == [None] * 7
+    assert set(times_run(tmp_path).values()) == {1}
+
+
+def test_a_runner_killed_from_outside_is_replaced(tmp_path):
+    def kill_host() -> None:
+        while True:
+            for process in psutil.process_iter(["cmdline"]):
+                if process.info["cmdline"] and "ray::_Host" in process.info["cmdline"][0]:
+                    time.sleep(1.0)
+                    process.send_signal(signal.SIGKILL)
+                    return
+            time.sleep(0.1)
+
+    threading.Thread(target=kill_host, daemon=True).start()
+    run(tmp_path, 20, "ray", seconds=0.4)
+    assert Counter(code for _, code in outcomes(tmp_path).values()) == {None: 18, "Corrupt": 2}
+    # two children worked when the runner died: no more than that is done again
+    assert sum(times_run(tmp_path).values()) <= 22
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from tests.test_engine import run
+run(Path(sys.argv[1]), 30, "local", seconds=0.1)
+"""
+
+
+def test_a_killed_driver_loses_nothing_that_had_arrived(tmp_path):
+    for moment in (0.9, 1.3, 0.7, 1.7):
+        driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(tmp_path)], cwd=ROOT)
+        time.sleep(moment)
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+    subprocess.run([sys.executable, "-c", DRIVER, str(tmp_path)], cwd=ROOT, check=True)
+    assert Counter(code for _, code in outcomes(tmp_path).values()) == {None: 27, "Corrupt": 3}
+    # at most two steps were under way at each of the four kills
+    assert sum(times_run(tmp_path).values()) <= 30 + 4 * 2
+    assert not [p for p in psutil.process_iter(["cmdline"]) if "datagen.sandbox" in (p.info["cmdline"] or [])]
+
+
+def test_a_full_disk_stops_the_run_and_keeps_what_was_done(tmp_path):
+    events: list = []
+    ledger = Ledger(tmp_path)
+
+    def fill(found: list) -> None:
+        events.extend(found)
+        if len(events) > 10:  # from here on no file may grow: every append fails as on a full disk
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    make = functools.partial(flows.make_runner, tmp_path, 0.0)
+    todo = flows.tasks(ledger, 40)
+    try:
+        with pytest.raises((NoSpace, sqlite3.OperationalError)):
+            asyncio.run(run_tasks(todo, 40, make, ledger, fill, "local", window=4))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        ledger.close()
+    assert len(outcomes(tmp_path)) < 40
+    run(tmp_path, 40)
+    assert len(outcomes(tmp_path)) == 40

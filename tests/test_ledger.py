@@ -1,0 +1,91 @@
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datagen.config import FrameOptions
+from datagen.errors import UsageError
+from datagen.ledger import FLOW, Event, Ledger, Spool, key_of
+from datagen.records import Location
+
+
+def event(
+    key: str, step: str = "watch", value: object = 1, code: str | None = None, video_id: str = ""
+) -> Event:
+    return Event(key, "item", step, msgspec.Raw(msgspec.json.encode(value)), code, video_id)
+
+
+def test_keys_follow_what_a_result_depends_on_and_nothing_else():
+    key = key_of("watch", 1, (Location("/a"), "digest", FrameOptions()))
+    assert key == key_of("watch", 1, (Location("/b"), "digest", FrameOptions()))
+    others = [
+        key_of("watch", 2, (Location("/a"), "digest", FrameOptions())),
+        key_of("watch", 1, (Location("/a"), "digest", FrameOptions(interval=1.0))),
+        key_of("watch", 1, (Location("/a"), "other", FrameOptions())),
+        key_of("probe", 1, (Location("/a"), "digest", FrameOptions())),
+    ]
+    assert len({key, *others}) == 5
+
+
+def test_results_survive_closing(tmp_path):
+    ledger = Ledger(tmp_path / ".work")
+    ledger.add([event("a", value={"x": "é"}), event("b", code="Corrupt", value="why"), event("f", FLOW)])
+    ledger.close()
+    ledger = Ledger(tmp_path / ".work")
+    known = ledger.known("item")
+    assert set(known) == {"a", "b"}
+    assert msgspec.json.decode(known["a"].value) == {"x": "é"}
+    assert known["b"].code == "Corrupt"
+    ledger.close()
+
+
+def test_a_second_run_is_told_and_leaves(tmp_path):
+    ledger = Ledger(tmp_path / ".work")
+    with pytest.raises(UsageError, match="another run"):
+        Ledger(tmp_path / ".work")
+    ledger.close()
+    Ledger(tmp_path / ".work").close()
+
+
+def test_a_damaged_ledger_is_named(tmp_path):
+    (tmp_path / ".work").mkdir()
+    (tmp_path / ".work" / "ledger.sqlite").write_bytes(b"not a database" * 400)
+    with pytest.raises(UsageError, match=r"ledger.sqlite: damaged"):
+        Ledger(tmp_path / ".work")
+
+
+@given(cut=st.integers(0, 400), junk=st.binary(max_size=20))
+def test_a_torn_spool_loses_the_torn_line_alone(tmp_path_factory, cut, junk):
+    work = tmp_path_factory.mktemp("w")
+    Ledger(work).close()
+    path = work / "spool" / "runner.jsonl"
+    spool = Spool(path)
+    for n in range(5):
+        spool.append(event(f"k{n}", value="x" * n))
+    spool.close()
+    whole = path.read_bytes()
+    kept = whole[: min(cut, len(whole))]
+    path.write_bytes(kept + junk.replace(b"\n", b""))
+    ledger = Ledger(work)
+    assert {f"k{n}" for n in range(kept.count(b"\n"))} <= set(ledger.known("item"))
+    assert not path.exists()
+    ledger.close()
+
+
+def test_forgetting_failures_by_class(tmp_path):
+    ledger = Ledger(tmp_path)
+    ledger.add([event("a", FLOW, code="Timeout"), event("b", FLOW, code="Corrupt"), event("c", FLOW)])
+    assert ledger.forget_failures("Timeout") == 1
+    assert set(ledger.flows()) == {"b", "c"}
+    assert ledger.forget_failures(None) == 1
+    assert set(ledger.flows()) == {"c"}
+    ledger.close()
+
+
+def test_values_come_in_the_order_asked_for(tmp_path):
+    ledger = Ledger(tmp_path)
+    keys = [f"{n:03d}" for n in range(200)]
+    ledger.add([event(key, value=key) for key in keys])
+    backwards = keys[::-1]
+    assert [msgspec.json.decode(v) for v in ledger.values(backwards)] == backwards
+    ledger.close()
