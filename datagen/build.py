@@ -10,7 +10,6 @@ import sqlite3
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from datagen.config import Config, load_config
 from datagen.engine import Backend, run_tasks
@@ -122,7 +121,7 @@ def _samples(out: Path, quiet: bool) -> Path:
 def _run(plan: Plan, config: Config, out: Path, ledger: Ledger, args: argparse.Namespace) -> bool:
     """Run what is owed; False when interrupted."""
     write_run_json(out, {"status": "unfinished", "command": "run the same command again to go on"})
-    prepare(plan, config, ledger)
+    prepare(plan, config, ledger, out / "frames")
     progress = Progress(len(plan.owed), args.quiet)
     try:
         return asyncio.run(_run_owed(plan, config, out, ledger, args, progress))
@@ -178,13 +177,20 @@ def _finish(
     fresh = result is None
     if result is None:
         counts = export(lambda: read_built(ledger, found.built_keys), found.rejected, out, config)
-        result = _describe(plan, config, key, found.failures, counts, args, time.monotonic() - started)
+        result = {
+            "status": "done",
+            "export_key": key,
+            "pipeline": config,
+            "videos_listed": found.listed,
+            "failures": found.failures,
+            "workers": args.workers,
+            "seconds": round(time.monotonic() - started, 3),
+            **counts,
+        }
         write_run_json(out, result)
     if not args.quiet:
         print("\n".join(summary_lines(result, out, fresh, time.monotonic() - started)))
-    return _verdict(
-        found.failures.total(), len(plan.entries) + len(plan.listing_rejected), config, args.quiet
-    )
+    return _verdict(sum(found.failures.values()), found.listed, config, args.quiet)
 
 
 def _verdict(failed: int, total: int, config: Config, quiet: bool) -> int:
@@ -197,27 +203,6 @@ def _verdict(failed: int, total: int, config: Config, quiet: bool) -> int:
             file=sys.stderr,
         )
     return 1
-
-
-def _describe(
-    plan: Plan,
-    config: Config,
-    key: str,
-    failures: dict[str, int],
-    counts: dict[str, Any],
-    args: argparse.Namespace,
-    seconds: float,
-) -> dict[str, Any]:
-    return {
-        "status": "done",
-        "export_key": key,
-        "pipeline": config,
-        "videos_listed": len(plan.entries) + len(plan.listing_rejected),
-        "failures": dict(sorted(failures.items())),
-        "workers": args.workers,
-        "seconds": round(seconds, 3),
-        **counts,
-    }
 
 
 def _interrupted(again: str) -> int:

@@ -65,13 +65,11 @@ async def _sidecar(
     """A sidecar that cannot be read is rejected; the video goes on without."""
     if entry.sidecar is None:
         return None, ()
-    path = Path(entry.path)
-    names = (entry.id or path.stem, path.stem, path.name, path.parent.name)
+    names = (video.id, entry.name)
     stamp = (entry.sidecar_size, entry.sidecar_mtime_ns)
+    place = Location(entry.sidecar)
     try:
-        sidecar = await step(
-            read_sidecar, Location(entry.sidecar), stamp, names, of=(entry.sidecar,), seconds=seconds
-        )
+        sidecar = await step(read_sidecar, place, stamp, names, of=(entry.sidecar,), seconds=seconds)
     except Invalid as failure:
         return None, (Rejection("sidecar", video.id, Path(entry.sidecar).name, "Invalid", str(failure)),)
     return sidecar, sidecar.rejected

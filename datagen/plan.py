@@ -1,6 +1,7 @@
 """What is to be done: the videos listed, less what the ledger has already."""
 
 import hashlib
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,8 +46,13 @@ def make_plan(
     return Plan(entries, keys, rejected, owed)
 
 
-def prepare(plan: Plan, config: Config, ledger: Ledger) -> None:
-    """Make the ledger true before work begins: what was said of frames no longer there is forgotten."""
+def prepare(plan: Plan, config: Config, ledger: Ledger, frames: Path) -> None:
+    """Make ledger and folder true before work begins.
+
+    What was said of frames no longer there is forgotten; what a killed run left half written is deleted.
+    """
+    for leftover in frames.glob(".*"):
+        shutil.rmtree(leftover)
     if ledger.note("frames") != frames_key(config):
         ledger.forget_step("watch", ("frames", frames_key(config)))
     done = ledger.flows()
@@ -70,8 +76,10 @@ class Outcome(Struct, frozen=True):
     """Keys of the videos that were built, in the order of their ids, no id twice."""
     rejected: list[Rejection]
     """Videos that were not, and listed rows that could not be."""
-    failures: Counter[str]
-    """Failed videos by class."""
+    failures: dict[str, int]
+    """Failed videos by class; a copy of another video is no failure."""
+    listed: int
+    """All videos the user named."""
 
 
 def outcome(plan: Plan, ledger: Ledger) -> Outcome:
@@ -83,8 +91,10 @@ def outcome(plan: Plan, ledger: Ledger) -> Outcome:
         if key in flows
     )
     failed = [key for _, _, key in listed if flows[key][1] is not None]
-    rejected = [*plan.listing_rejected]
-    rejected += [msgspec.json.decode(value, type=Rejection) for value in ledger.values(failed)]
+    unlisted = [rejection for rejection in plan.listing_rejected if rejection.stage == "probe"]
+    lost = [msgspec.json.decode(value, type=Rejection) for value in ledger.values(failed)]
+    failures = Counter(rejection.code for rejection in (*unlisted, *lost))
+    rejected = [*plan.listing_rejected, *lost]
     built: dict[str, tuple[str, str]] = {}
     for video_id, name, key in listed:
         if flows[key][1] is not None:
@@ -94,8 +104,8 @@ def outcome(plan: Plan, ledger: Ledger) -> Outcome:
             rejected.append(Rejection("probe", video_id, name, "Rejected", same))
         else:
             built[video_id] = (name, key)
-    failures = Counter(rejection.code for rejection in rejected)
-    return Outcome([key for _, key in built.values()], rejected, failures)
+    keys = [key for _, key in built.values()]
+    return Outcome(keys, rejected, dict(sorted(failures.items())), len(plan.entries) + len(unlisted))
 
 
 def read_built(ledger: Ledger, keys: list[str]) -> Iterator[Built]:

@@ -57,4 +57,17 @@ def plan_lines(plan: Plan, ledger: Ledger) -> list[str]:
 
 def summary_lines(result: dict[str, Any], out: Path, fresh: bool, seconds: float) -> list[str]:
     """What there is now."""
-    return [str(result)]
+    rows = result["rows"]
+    if not fresh:
+        return [f"Nothing to do: {out} is up to date ({rows['videos/train']} videos). {seconds:.1f} s."]
+    lines = [
+        f"{result['videos_listed']} videos listed, {rows['videos/train']} built in {seconds:.1f} s: "
+        f"{rows['segments/train']} segments, {rows['dialogues/train']} dialogues; "
+        f"{result['turns']} turns, {result['reply_turns']} of them replies ({result['reply_rate']:.1%})."
+    ]
+    lines += [f"  {name:<16}{count:>8} rows" for name, count in rows.items()]
+    if result["drops"]:
+        by_code = ", ".join(f"{count} {code}" for code, count in result["drops"].items())
+        lines.append(f"  rejected: {by_code}; every one has a row with its reason in {out / 'rejected'}")
+    lines.append(f"Written to {out}; counts, hashes and versions are in run.json.")
+    return lines

@@ -6,6 +6,7 @@ Inside, times are whole milliseconds, so that sums and comparisons are exact.
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -62,7 +63,9 @@ def make_segments(
     duration = _floor_ms(watched.duration)
     boundaries = tuple(sorted(watched.boundaries, key=lambda b: b.start))
     if duration <= 0:
-        row = Rejection("segment", video.id, video.id, "Corrupt", f"lasts {watched.duration:g} s: nothing to cut")
+        row = Rejection(
+            "segment", video.id, video.id, "Corrupt", f"lasts {watched.duration:g} s: nothing to cut"
+        )
         return (), (*rejected, row)
     longest = max(2, _floor_ms(options.max_seconds))
     bounds = Bounds(max(1, min(-_floor_ms(-options.min_seconds), (longest + 1) // 2)), longest)
@@ -85,7 +88,7 @@ def make_segments(
 
 
 def aligned(video: Video, watched: Watched, sidecar: Sidecar | None) -> tuple[Narration, ...]:
-    """The narrations in the video's own clock, sorted, clipped to what was watched; those outside left out."""
+    """The narrations in the video's own clock, sorted and clipped to what was watched."""
     return _align(video, watched, sidecar)[0]
 
 
@@ -129,7 +132,9 @@ def _moved(narration: Narration, shift: float, duration: int) -> Narration | Non
         if not words:
             return None
         text = join_words([word for _, _, word in words], narration.text)
-    return replace(narration, start=max(0, start) / 1000, end=min(duration, end) / 1000, text=text, words=words)
+    return replace(
+        narration, start=max(0, start) / 1000, end=min(duration, end) / 1000, text=text, words=words
+    )
 
 
 def join_words(words: Sequence[str], like: str) -> str:
@@ -172,7 +177,7 @@ def _sentences(
         begun = start if begun is None else begun
         reached = max(reached, end)
         following = units[number + 1] if number + 1 < len(units) else None
-        # Abbreviations and pauses for thought end in a full stop too, but then the text goes on in lower case.
+        # After the full stop of an abbreviation or a pause for thought the text goes on in lower case.
         ends = _SENTENCE_END.search(text[-8:]) and not (following and following[2][:1].islower())
         if ends or following is None or following[0] - reached >= pause:
             sentences.append(Span(begun, reached))
@@ -182,7 +187,7 @@ def _sentences(
 
 def _between(cuts: list[int], whole: Span) -> list[Span]:
     edges = [0, *cuts, whole.end]
-    return [Span(a, b) for a, b in zip(edges, edges[1:], strict=False)] if cuts else []
+    return [Span(a, b) for a, b in pairwise(edges)] if cuts else []
 
 
 def _equal_parts(bounds: Bounds, whole: Span) -> list[Span]:
@@ -190,11 +195,11 @@ def _equal_parts(bounds: Bounds, whole: Span) -> list[Span]:
     count = max(-(-whole.length // bounds.longest), round(2 * whole.length / sum(bounds)), 1)
     count = max(1, min(count, whole.length // bounds.shortest))
     edges = [whole.length * n // count for n in range(count + 1)]
-    return [Span(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    return [Span(a, b) for a, b in pairwise(edges)]
 
 
 def _untangled(spans: list[Span]) -> list[Span]:
-    """Sorted and without overlap: a span begins where the one before ends, one inside another is part of it."""
+    """Sorted, each beginning where the one before ends at the earliest; one inside another is part of it."""
     apart: list[Span] = []
     for span in sorted(spans):
         reached = apart[-1].end if apart else 0
@@ -204,7 +209,7 @@ def _untangled(spans: list[Span]) -> list[Span]:
 
 
 def _merge_short(spans: list[Span], shortest: int, whole: Span) -> list[Span]:
-    """Spans of at least the shortest length, or the whole video where it is shorter than that."""
+    """Short spans merged with the nearer (or else the shorter) neighbour, or extended where none is near."""
     if whole.length <= shortest:
         return [whole]
     todo = list(spans)
@@ -215,25 +220,23 @@ def _merge_short(spans: list[Span], shortest: int, whole: Span) -> list[Span]:
             continue
         before = done[-1] if done else None
         after = todo[i + 1] if i + 1 < len(todo) else None
-        gap_before = span.start - before.end if before else shortest
-        gap_after = after.start - span.end if after else shortest
-        if before and gap_before < shortest and (gap_before, before.length) <= (
-            gap_after,
-            after.length if after else 0,
-        ):
-            done[-1] = Span(before.start, span.end)
-        elif after and gap_after < shortest:
-            todo[i + 1] = Span(span.start, max(span.end, after.end))
-        elif before and gap_before < shortest:
-            done[-1] = Span(before.start, span.end)
-        else:
+        near = []
+        if before and span.start - before.end < shortest:
+            near.append((span.start - before.end, before.length, "before"))
+        if after and after.start - span.end < shortest:
+            near.append((after.start - span.end, after.length, "after"))
+        if not near:
             end = min(span.start + shortest, after.start if after else whole.end)
             done.append(Span(min(span.start, end - shortest), end))
+        elif before and min(near)[2] == "before":
+            done[-1] = Span(before.start, span.end)
+        elif after:
+            todo[i + 1] = Span(span.start, after.end)
     return done
 
 
 def _cut_long(spans: list[Span], bounds: Bounds, edges: list[list[int]]) -> list[Span]:
-    """Long spans cut into nearly equal parts, at an edge (the first list's before the second's) where one fits."""
+    """Long spans cut into nearly equal parts, if possible at an edge of the first list, else of the next."""
     parts = []
     for start, end in spans:
         while end - start > bounds.longest:

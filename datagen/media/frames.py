@@ -1,0 +1,126 @@
+"""The training frames: pictures at a fixed interval, as JPEG files of one size."""
+
+import errno
+import io
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation, VideoReformatter
+from PIL import Image
+
+from datagen.config import FrameOptions
+from datagen.media.clock import EPSILON
+from datagen.media.display import Orientation, displayed_size
+
+GRID = 28
+"""Pixels of one visual token in each direction; sides are multiples of it."""
+
+_SCALING = (
+    Interpolation.BICUBIC
+    | Interpolation.FULL_CHR_H_INT
+    # The same bytes on every processor.
+    | Interpolation.ACCURATE_RND
+    | Interpolation.BITEXACT
+)
+
+
+def frame_size(width: int, height: int, max_pixels: int) -> tuple[int, int]:
+    """Sides of the training frames of a video displayed at width x height pixels.
+
+    Both are multiples of 28, at most `max_pixels` together and no larger than the video (rounded
+    up to 28). Among these the best trade: a quarter as many pixels is as bad as an aspect ratio
+    off by a factor of 2 ** 0.5.
+    """
+    allowed = min(max_pixels, width * height)
+    best, lowest = (GRID, GRID), math.inf
+    for across in range(1, min(math.ceil(width / GRID), max_pixels // GRID**2) + 1):
+        exact = across * height / width
+        tallest = min(math.ceil(height / GRID), max_pixels // GRID**2 // across)
+        for down in {math.floor(exact), math.ceil(exact), tallest}:
+            if not 1 <= down <= tallest:
+                continue
+            distortion = abs(math.log(exact / down))
+            loss = abs(math.log(across * down * GRID**2 / allowed))
+            if (cost := distortion + loss / 4) < lowest:
+                best, lowest = (across * GRID, down * GRID), cost
+    return best
+
+
+class FrameWriter:
+    """Writes frame k = 1, 2, ... as 000001.jpg, ...: the picture on screen at k * interval seconds."""
+
+    def __init__(self, folder: Path, options: FrameOptions) -> None:
+        self.folder = folder
+        self.options = options
+        self.reformatter = VideoReformatter()
+        self.count = 0
+        self.shown: VideoFrame | None = None
+        self.jpeg: bytes | None = None
+        self.size: tuple[int, int] | None = None
+        self.orientation = Orientation()
+
+    def show(self, time: float, picture: VideoFrame, aspect: Fraction | None) -> None:
+        """From `time` on, `picture` is on screen; its stored pixels are `aspect` times as wide as high."""
+        if self.size is None:
+            self.orientation = Orientation.of(picture)
+            displayed = displayed_size(picture, aspect, self.orientation)
+            self.size = frame_size(*displayed, self.options.max_pixels)
+        while (self.count + 1) * self.options.interval < time - EPSILON:
+            self._write()
+        self.shown, self.jpeg = picture, None
+
+    def finish(self, duration: float) -> int:
+        """Write what is still due, the last frame showing the last picture; return how many there are."""
+        while self.count * self.options.interval < duration - EPSILON:
+            self._write()
+        return self.count
+
+    def _write(self) -> None:
+        if self.jpeg is None:
+            self.jpeg = self._encode()
+        self.count += 1
+        (self.folder / f"{self.count:06d}.jpg").write_bytes(self.jpeg)
+
+    def _encode(self) -> bytes:
+        assert self.shown is not None and self.size is not None
+        width, height = self.size[::-1] if self.orientation.transposed else self.size
+        scaled = self.reformatter.reformat(
+            self.shown, width, height, "rgb24", interpolation=_SCALING, threads=1
+        )
+        jpeg = io.BytesIO()
+        image = Image.fromarray(self.orientation.apply(np.asarray(scaled.to_ndarray(), np.uint8)))
+        image.save(jpeg, "JPEG", quality=self.options.quality)
+        return jpeg.getvalue()
+
+
+_SWAPS = 10
+"""Attempts to put a folder in place while others do the same."""
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """A new folder beside `folder` that takes its place when the block ends well.
+
+    Whenever this is interrupted, `folder` is the old one, the new one or (between two renames) absent,
+    never a mixture; also when two processes replace it at once. What a kill leaves behind is hidden.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as waiting:
+        fresh = Path(waiting) / "new"
+        fresh.mkdir()
+        yield fresh
+        for attempt in range(_SWAPS):
+            try:
+                fresh.rename(folder)
+                return
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or attempt == _SWAPS - 1:
+                    raise
+            with suppress(FileNotFoundError):
+                folder.rename(Path(waiting) / f"old-{attempt}")

@@ -1,0 +1,121 @@
+"""What can be said of a picture without understanding it: light, colour and motion, once a second."""
+
+from functools import cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from datagen.media.clock import EPSILON
+from datagen.records import Measure
+
+COLOURS = (
+    "red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink", "brown", "black", "grey", "white",
+)  # fmt: skip
+
+_SAMPLE = 0.125
+"""Seconds between two pictures looked at."""
+
+
+class Measures:
+    """Measures of the pictures added one by one; each stretch ends with the first picture 1 s on."""
+
+    def __init__(self) -> None:
+        self.done: list[Measure] = []
+        self.start = 0.0
+        self.sampled: float | None = None
+        self.grey: NDArray[np.uint8] | None = None
+        self._clear()
+
+    def add(self, time: float, plane: NDArray[np.uint8]) -> None:
+        """The picture at `time` seconds, as a small plane of blue, green and red."""
+        if self.sampled is not None and time - self.sampled < _SAMPLE - EPSILON:
+            return
+        if time - self.start >= 1 - EPSILON:
+            self._close(time)
+        grey = cv2.cvtColor(plane, cv2.COLOR_BGR2GRAY)
+        if self.grey is not None:
+            self.motions.append(float(cv2.norm(grey, self.grey, cv2.NORM_L1)) / grey.size / 255)
+        self.lights.append(float(grey.mean()) / 255)
+        blue, green, red = cv2.split(plane)
+        chroma = cv2.max(cv2.max(blue, green), red) - cv2.min(cv2.min(blue, green), red)
+        self.saturations.append(float(chroma.mean()) / 255)
+        self.colours += np.bincount(_named(plane), minlength=len(COLOURS))
+        self.sampled, self.grey = time, grey
+
+    def finish(self, duration: float) -> tuple[Measure, ...]:
+        """All measures; they cover the video from 0 to its end."""
+        if self.lights and duration > self.start:
+            self._close(duration)
+        return tuple(self.done)
+
+    def _close(self, end: float) -> None:
+        commonest = int(self.colours.argmax())
+        self.done.append(
+            Measure(
+                start=self.start,
+                end=end,
+                light=round(_mean(self.lights), 4),
+                saturation=round(_mean(self.saturations), 4),
+                colour=COLOURS[commonest],
+                colour_share=round(float(self.colours[commonest] / self.colours.sum()), 4),
+                motion=round(_mean(self.motions), 4),
+            )
+        )
+        self.start = end
+        self._clear()
+
+    def _clear(self) -> None:
+        self.lights: list[float] = []
+        self.saturations: list[float] = []
+        self.motions: list[float] = []
+        self.colours = np.zeros(len(COLOURS), np.int64)
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def _named(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The index into COLOURS of every pixel."""
+    cell = plane >> 3
+    index = (cell[..., 2].astype(np.uint16) << 10) | (cell[..., 1].astype(np.uint16) << 5) | cell[..., 0]
+    names: NDArray[np.uint8] = _table()[index.ravel()]
+    return names
+
+
+@cache
+def _table() -> NDArray[np.uint8]:
+    """Names of all colours, 32 steps of red by 32 of green by 32 of blue."""
+    steps = np.arange(32) * 8 + 4.0
+    red, green, blue = (axis.ravel() for axis in np.meshgrid(steps, steps, steps, indexing="ij"))
+    high, low = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
+    chroma = np.maximum(high - low, 1)
+    hue = (
+        np.select(
+            [high == red, high == green],
+            [(green - blue) / chroma % 6, (blue - red) / chroma + 2],
+            (red - green) / chroma + 4,
+        )
+        * 60
+    )
+    pale = chroma < 0.5 * high
+    by_hue = [
+        ((hue >= 10) & (hue < 45) & ((high < 170) | (pale & (high < 210))), "brown"),
+        (((hue < 15) | (hue >= 345)) & pale & (high >= 200), "pink"),
+        ((hue < 15) | (hue >= 345), "red"),
+        (hue < 45, "orange"),
+        ((hue < 70) & (high >= 130), "yellow"),
+        (hue < 165, "green"),
+        (hue < 195, "cyan"),
+        (hue < 262, "blue"),
+        ((hue < 315) & ((high < 200) | (hue < 290)), "purple"),
+    ]
+    no_hue = [
+        (high < 50, "black"),
+        ((chroma < 0.15 * high) & (low >= 200), "white"),
+        ((chroma < 0.15 * high) | (chroma < 20), "grey"),
+    ]
+    rules = no_hue + by_hue
+    numbers = [np.uint8(COLOURS.index(name)) for _, name in rules]
+    return np.select([rule for rule, _ in rules], numbers, np.uint8(COLOURS.index("pink"))).astype(np.uint8)
