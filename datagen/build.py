@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 from datagen.config import Config, load_config
@@ -105,9 +106,10 @@ def build(args: argparse.Namespace, again: str) -> int:
         if args.dry_run:
             print("\n".join(plan_lines(plan, ledger)))
             return 0
-        if plan.owed and not _run(plan, config, out, ledger, args):
+        progress = Progress(len(plan.owed), args.quiet)
+        if plan.owed and not _run(plan, config, out, ledger, args, progress):
             return _interrupted(again)
-        return _finish(plan, config, out, ledger, args, again, started)
+        return _finish(plan, config, out, ledger, args, progress.ran, started)
     finally:
         ledger.close()
 
@@ -118,11 +120,12 @@ def _samples(out: Path, quiet: bool) -> Path:
     return make_samples(out / "samples")
 
 
-def _run(plan: Plan, config: Config, out: Path, ledger: Ledger, args: argparse.Namespace) -> bool:
+def _run(
+    plan: Plan, config: Config, out: Path, ledger: Ledger, args: argparse.Namespace, progress: Progress
+) -> bool:
     """Run what is owed; False when interrupted."""
     write_run_json(out, {"status": "unfinished", "command": "run the same command again to go on"})
     prepare(plan, config, ledger, out / "frames")
-    progress = Progress(len(plan.owed), args.quiet)
     try:
         return asyncio.run(_run_owed(plan, config, out, ledger, args, progress))
     finally:
@@ -167,7 +170,7 @@ def _finish(
     out: Path,
     ledger: Ledger,
     args: argparse.Namespace,
-    again: str,
+    steps_run: Counter[str],
     started: float,
 ) -> int:
     """Export if anything changed, say what there is, and judge whether it is enough."""
@@ -183,6 +186,7 @@ def _finish(
             "pipeline": config,
             "videos_listed": found.listed,
             "failures": found.failures,
+            "steps_run": dict(sorted(steps_run.items())),
             "workers": args.workers,
             "seconds": round(time.monotonic() - started, 3),
             **counts,

@@ -67,11 +67,11 @@ async def _sidecar(
         return None, ()
     names = (video.id, entry.name)
     stamp = (entry.sidecar_size, entry.sidecar_mtime_ns)
-    place = Location(entry.sidecar)
+    place, called = Location(entry.sidecar), Path(entry.sidecar).name
     try:
-        sidecar = await step(read_sidecar, place, stamp, names, of=(entry.sidecar,), seconds=seconds)
+        sidecar = await step(read_sidecar, place, stamp, names, of=(called,), seconds=seconds)
     except Invalid as failure:
-        return None, (Rejection("sidecar", video.id, Path(entry.sidecar).name, "Invalid", str(failure)),)
+        return None, (Rejection("sidecar", video.id, called, "Invalid", str(failure)),)
     return sidecar, sidecar.rejected
 
 

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections import Counter
 from typing import Any
 
 from tqdm import tqdm
@@ -23,6 +24,8 @@ class Progress:
         self._seen: dict[str, set[str]] = {}
         self._done = dict.fromkeys(STAGES, 0)
         self._rejected = dict.fromkeys(STAGES, 0)
+        self.ran: Counter[str] = Counter()
+        """Steps really run, by name; what the ledger had is not among them."""
         self._started = self._told = time.monotonic()
         self._bars: dict[str, Any] = {}
         if sys.stderr.isatty() and not quiet:
@@ -39,7 +42,9 @@ class Progress:
                 for step in STAGES:
                     self._done[step] += step not in seen
                 self._rejected[FLOW] += event.code is not None
-            elif event.step in STAGES:
+                continue
+            self.ran[event.step] += 1
+            if event.step in STAGES:
                 self._seen.setdefault(event.item, set()).add(event.step)
                 self._done[event.step] += 1
                 self._rejected[event.step] += event.code is not None

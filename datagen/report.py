@@ -65,6 +65,8 @@ def summary_lines(result: dict[str, Any], out: Path, fresh: bool, seconds: float
         f"{rows['segments/train']} segments, {rows['dialogues/train']} dialogues; "
         f"{result['turns']} turns, {result['reply_turns']} of them replies ({result['reply_rate']:.1%})."
     ]
+    ran = ", ".join(f"{count} {step}" for step, count in result["steps_run"].items())
+    lines.append(f"  steps run: {ran or 'none'}; the others were in the ledger")
     lines += [f"  {name:<16}{count:>8} rows" for name, count in rows.items()]
     if result["drops"]:
         by_code = ", ".join(f"{count} {code}" for code, count in result["drops"].items())
