@@ -70,7 +70,7 @@ def rule_dialogues(
     if len(questions) < least or not answers:
         detail = (
             f"too little material for {kind}: {len(segments)} segments with {len(material.lines)} sentences "
-            f"gave {len(questions)} questions ({least} needed) with {answers} answers"
+            f"gave {len(questions)} questions with {answers} answers, and {least} questions are needed"
         )
         return (), (*material.rejected, Rejection("synthesize", video.id, video.id, "Rejected", detail))
     digest = blake2b(msgspec.json.encode(questions), digest_size=4).hexdigest()
@@ -141,7 +141,7 @@ def _sequence(
     material: _Material, topics: list[Topic], absent: tuple[str, str] | None, options: DialogueOptions
 ) -> list[Question]:
     """The questions of an nQnA dialogue, each active until the next is asked."""
-    places = _ask_places(material.segments, options)
+    places = _ask_places(material.segments, topics, options)
     questions: list[Question] = []
     used: set[str] = set()
     recalled = False
@@ -172,11 +172,17 @@ def _sequence(
     return questions
 
 
-def _ask_places(segments: Sequence[Segment], options: DialogueOptions) -> list[int]:
+def _ask_places(segments: Sequence[Segment], topics: list[Topic], options: DialogueOptions) -> list[int]:
     """Numbers of the segments in which questions are asked, spread over the video; -1: at its start.
 
-    Near each ideal place the longest segment is taken, which leaves the replies around it most room.
+    Near each ideal place a segment is taken with something to tell at once and to wait for, of several the
+    longest, which leaves the replies around it most room.
     """
+
+    def rank(i: int) -> tuple[bool, float]:
+        both = any(i not in t.blocked and min(t.hits) < i < max(t.hits) for t in topics)
+        return both, segments[i].end - segments[i].start
+
     length = segments[-1].end if segments else 0.0
     count = max(
         options.min_questions, min(options.max_questions, round(length / options.seconds_per_question))
@@ -186,18 +192,20 @@ def _ask_places(segments: Sequence[Segment], options: DialogueOptions) -> list[i
         ideal = round(number * len(segments) / count)
         near = range(max(ideal - 1, places[-1] + 2, 1), min(ideal + 2, len(segments)))
         if near:
-            places.append(max(near, key=lambda i: segments[i].end - segments[i].start))
+            places.append(max(near, key=rank))
     return places
 
 
 def _choose(
     topics: list[Topic], place: int, stop: int, used: set[str], key: tuple[object, ...]
 ) -> Topic | None:
-    """A topic that comes up while the question is active, rather one that also came up before."""
+    """A topic that comes up while the question is active; if there is any, one that also came up before.
 
-    def rank(topic: Topic) -> float:
-        past = any(i < place for i in topic.hits)
-        return fraction(*key, topic.id) - 0.5 * past
+    Such a question shows both what is answered at once and what is waited for.
+    """
+
+    def rank(topic: Topic) -> tuple[bool, float]:
+        return not any(i < place for i in topic.hits), fraction(*key, topic.id)
 
     # Neither may it come up in the segments in which this question and the next one are asked.
     fitting = [

@@ -178,7 +178,13 @@ def _mentions(lines: Sequence[Line]) -> dict[str, str]:
         for word in line.text.split():
             word = word.strip("\"'.,;:!?()[]«»“”„‘’…¡¿-–—")
             parts = tokens(word)
-            spaced = len(parts) == 1 and len(word) >= 4 and word.isalpha() and content(parts)
+            spaced = (
+                len(parts) == 1
+                and len(word) >= 4
+                and word.isalpha()
+                and content(parts)
+                and parts[0] not in _NO_THINGS.split()
+            )
             phrase = 2 <= len(parts) <= 6 and word.isalpha() and all(spaceless(part[0]) for part in parts)
             if spaced or phrase:
                 form = " ".join(parts)
