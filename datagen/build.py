@@ -5,7 +5,6 @@ import asyncio
 import functools
 import os
 import shlex
-import signal
 import sqlite3
 import sys
 import time
@@ -83,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except (NoSpace, sqlite3.OperationalError, OSError) as error:
         print(f"datagen: --out {args.out}: cannot be written: {error}", file=sys.stderr)
-        print(f"Nothing that was done is lost. Make room, then go on with: {again}", file=sys.stderr)
+        print(f"What was done is kept. Make room, then go on with: {again}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return _interrupted(again)
@@ -126,21 +125,8 @@ def _run(
     """Run what is owed; False when interrupted."""
     write_run_json(out, {"status": "unfinished", "command": "run the same command again to go on"})
     prepare(plan, config, ledger, out / "frames")
-    try:
-        return asyncio.run(_run_owed(plan, config, out, ledger, args, progress))
-    finally:
-        progress.close()
-
-
-async def _run_owed(
-    plan: Plan, config: Config, out: Path, ledger: Ledger, args: argparse.Namespace, progress: Progress
-) -> bool:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
     backend: Backend = args.backend
-    await run_tasks(
+    work = run_tasks(
         owed_tasks(plan, ledger),
         len(plan.owed),
         functools.partial(make_runner, config, out, args.workers),
@@ -149,9 +135,11 @@ async def _run_owed(
         backend,
         args.ray_address,
         window=2 * args.workers,
-        stop=stop,
     )
-    return not stop.is_set()
+    try:
+        return asyncio.run(work)
+    finally:
+        progress.close()
 
 
 def make_runner(config: Config, out: Path, workers: int, name: str) -> Runner:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import signal
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -47,22 +48,31 @@ async def run_tasks(
     backend: Backend = "auto",
     ray_address: str | None = None,
     window: int = 4,
-    stop: asyncio.Event | None = None,
-) -> None:
-    """Run `count` tasks, `window` at a time on each runner, until all have an outcome or `stop` is set.
+) -> bool:
+    """Run `count` tasks, `window` at a time on each runner, until all have an outcome.
 
-    Every result is in the ledger before `on_events` sees it. Raises NoSpace when the output is full.
+    Every result is in the ledger before `on_events` sees it. Returns False when stopped by SIGINT or SIGTERM
+    before that. Raises NoSpace when the output is full.
     """
-    stop = stop or asyncio.Event()
+    stop = asyncio.Event()
+    _stop_on_signals(stop)
     queue = iter(tasks)
     use_ray = backend == "ray" or ray_address is not None or (backend == "auto" and count > HANDFUL)
     nodes = _start_ray(ray_address) if use_ray else [""]
+    _stop_on_signals(stop)  # again: Ray puts handlers of its own in place
     try:
         lanes = [Lane(f"runner-{n}", node, make_runner, ledger, on_events) for n, node in enumerate(nodes)]
         await asyncio.gather(*(lane.work(queue, window, stop) for lane in lanes))
     finally:
         if use_ray:
             _stop_ray()
+    return not stop.is_set()
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
 
 
 class Lane:

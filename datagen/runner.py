@@ -150,7 +150,7 @@ class Runner:
 
 def failed(task: Task, stage: str, code: str, detail: str) -> Event:
     """The outcome of a video that cannot be used."""
-    name = task.entry.name
+    name = task.entry.id or task.entry.name
     value = msgspec.json.encode(Rejection(stage, name, name, code, detail))
     return Event(task.key, task.item, FLOW, msgspec.Raw(value), code, name)
 
