@@ -17,15 +17,19 @@ from datagen.errors import FAILURES, NoSpace, UsageError
 from datagen.export.export import export
 from datagen.flow import VERSIONS, flow
 from datagen.ledger import Ledger
+from datagen.llm.models import Models, check_models, open_clients
 from datagen.plan import Plan, export_key, make_plan, outcome, owed_tasks, prepare, read_built
 from datagen.progress import Progress
 from datagen.records import Built, Entry
-from datagen.report import finished_before, plan_lines, summary_lines, write_run_json
+from datagen.report import calls_made, finished_before, plan_lines, summary_lines, write_run_json
 from datagen.runner import Runner, Step
 from datagen.samples import make_samples
 from datagen.sources.listing import list_videos
 
 INTERRUPTED = 130
+
+VIDEOS_WAITING = 64
+"""Videos open on each runner beyond those the processor works on, where models are asked."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,6 +50,17 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         metavar="KEY=VALUE",
         help="change a value of the pipeline file, such as segment.method=scenes; may be repeated",
+    )
+    for kind, work in (("llm", "writes the dialogues"), ("vlm", "writes the captions")):
+        p.add_argument(
+            f"--{kind}-url",
+            metavar="URL",
+            help=f"the OpenAI-compatible endpoint that {work}; its key is taken from OPENAI_API_KEY. "
+            "Without one, rules do",
+        )
+        p.add_argument(f"--{kind}-model", metavar="NAME", help="the model's name there")
+    p.add_argument(
+        "--max-in-flight", type=_positive, metavar="N", help="calls at a time; without it, found out"
     )
     p.add_argument("--limit", type=_positive, metavar="N", help="take the first N videos only")
     p.add_argument("--seed", type=int, help="as --set seed=N")
@@ -93,6 +108,15 @@ def build(args: argparse.Namespace, again: str) -> int:
     started = time.monotonic()
     overrides = args.set + ([f"seed={args.seed}"] if args.seed is not None else [])
     config = load_config(args.pipeline, overrides)
+    models = check_models(
+        Models(
+            llm_url=args.llm_url,
+            llm_model=args.llm_model,
+            vlm_url=args.vlm_url,
+            vlm_model=args.vlm_model,
+            max_in_flight=args.max_in_flight,
+        )
+    )
     out = Path(args.out).resolve()
     listed = list_videos(Path(args.videos)) if args.videos else None
     ledger = Ledger(out / ".work")
@@ -101,12 +125,12 @@ def build(args: argparse.Namespace, again: str) -> int:
         entries = entries[: args.limit]
         if args.retry_failed and not args.dry_run:
             ledger.forget_failures(None if args.retry_failed == "all" else args.retry_failed)
-        plan = make_plan(entries, rejected, config, ledger, out / "frames")
+        plan = make_plan(entries, rejected, config, models, ledger, out / "frames")
         if args.dry_run:
             print("\n".join(plan_lines(plan, ledger)))
             return 0
         progress = Progress(len(plan.owed), args.quiet)
-        if plan.owed and not _run(plan, config, out, ledger, args, progress):
+        if plan.owed and not _run(plan, config, models, out, ledger, args, progress):
             return _interrupted(again)
         return _finish(plan, config, out, ledger, args, progress.ran, started)
     finally:
@@ -120,7 +144,13 @@ def _samples(out: Path, quiet: bool) -> Path:
 
 
 def _run(
-    plan: Plan, config: Config, out: Path, ledger: Ledger, args: argparse.Namespace, progress: Progress
+    plan: Plan,
+    config: Config,
+    models: Models,
+    out: Path,
+    ledger: Ledger,
+    args: argparse.Namespace,
+    progress: Progress,
 ) -> bool:
     """Run what is owed; False when interrupted."""
     write_run_json(out, {"status": "unfinished", "command": "run the same command again to go on"})
@@ -129,12 +159,13 @@ def _run(
     work = run_tasks(
         owed_tasks(plan, ledger),
         len(plan.owed),
-        functools.partial(make_runner, config, out, args.workers),
+        functools.partial(make_runner, config, models, out, args.workers),
         ledger,
         progress.update,
         backend,
         args.ray_address,
-        window=2 * args.workers,
+        # Calls wait while the processor works: enough videos are open to keep both busy.
+        window=2 * args.workers + (VIDEOS_WAITING if models.llm_model else 0),
     )
     try:
         return asyncio.run(work)
@@ -142,14 +173,17 @@ def _run(
         progress.close()
 
 
-def make_runner(config: Config, out: Path, workers: int, name: str) -> Runner:
+def make_runner(config: Config, models: Models, out: Path, workers: int, name: str) -> Runner:
     """The runner called `name`, wherever it lives."""
+    frames = out / "frames"
+    clients = open_clients(models, frames)
 
     async def run_flow(step: Step, entry: Entry) -> Built:
-        return await flow(step, entry, config, out / "frames")
+        return await flow(step, entry, config, frames, models, clients)
 
     spool = out / ".work" / "spool" / f"{name}.jsonl"
-    return Runner(run_flow, VERSIONS, spool, workers, config.limits.memory_mb)
+    closing = [client.close for client in clients.values()]
+    return Runner(run_flow, VERSIONS, spool, workers, config.limits.memory_mb, closing)
 
 
 def _finish(
@@ -174,6 +208,8 @@ def _finish(
             "pipeline": config,
             "videos_listed": found.listed,
             "failures": found.failures,
+            "models": {"llm": args.llm_model, "vlm": args.vlm_model},
+            "model_calls": calls_made(ledger),
             "steps_run": dict(sorted(steps_run.items())),
             "workers": args.workers,
             "seconds": round(time.monotonic() - started, 3),

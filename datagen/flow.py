@@ -1,29 +1,48 @@
 """The pipeline as one async function: what becomes of one video."""
 
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from datagen.config import Config
 from datagen.dialogue.checks import check_dialogue
+from datagen.dialogue.synthesize import synthesize
 from datagen.errors import Invalid, Rejected
 from datagen.ledger import key_of
+from datagen.llm.captions import caption_segments
+from datagen.llm.client import Client
+from datagen.llm.models import Models, models_key
 from datagen.llm.rule_captions import rule_captions
 from datagen.llm.rule_dialogues import rule_dialogues
 from datagen.media.probe import probe
 from datagen.media.watch import watch
-from datagen.records import Built, Dialogue, Entry, Location, Rejection, Sidecar, Video, Watched
+from datagen.records import (
+    Built,
+    Caption,
+    Dialogue,
+    Entry,
+    Location,
+    Narration,
+    Rejection,
+    Segment,
+    Sidecar,
+    Video,
+    Watched,
+)
 from datagen.runner import Step
 from datagen.segments import aligned, make_segments
 from datagen.sources.sidecar import read_sidecar
 
-VERSIONS = {"probe": 1, "watch": 1, "read_sidecar": 1, "flow": 1}
+VERSIONS = {"probe": 1, "watch": 1, "read_sidecar": 1, "ask": 1, "flow": 1}
 """Raise a step's number when its results change; `flow` stands for all that is not a step of its own."""
 
 
-def flow_key(entry: Entry, config: Config) -> str:
+def flow_key(entry: Entry, config: Config, models: Models) -> str:
     """Key of a video's outcome: everything that it depends on. The export's options are not among it."""
     options = (config.scenes, config.frames, config.segment, config.dialogue, config.limits.max_seconds)
     versions = sorted(VERSIONS.items())
-    return key_of("flow", VERSIONS["flow"], (entry, *options, config.seed, versions))
+    written_by = models_key(models)
+    return key_of("flow", VERSIONS["flow"], (entry, *options, config.seed, versions, written_by))
 
 
 def frames_key(config: Config) -> str:
@@ -31,7 +50,9 @@ def frames_key(config: Config) -> str:
     return key_of("frames", VERSIONS["watch"], (config.frames,))
 
 
-async def flow(step: Step, entry: Entry, config: Config, frames: Path) -> Built:
+async def flow(
+    step: Step, entry: Entry, config: Config, frames: Path, models: Models, clients: dict[str, Client]
+) -> Built:
     """Make segments, captions and checked dialogues of one video; its frames go below `frames`."""
     limits = config.limits
     place = Location(entry.path)
@@ -56,7 +77,19 @@ async def flow(step: Step, entry: Entry, config: Config, frames: Path) -> Built:
             f"{watched.duration:.2f} s is shorter than one frame interval ({config.frames.interval:g} s)"
         )
     sidecar, rejected = await _sidecar(step, entry, video, limits.step_seconds)
-    return _write(video, watched, sidecar, rejected, config)
+    segments, unusable = make_segments(video, watched, sidecar, config.segment)
+    material = _Material(video, watched, sidecar, segments, aligned(video, watched, sidecar))
+    captions, uncaptioned = await _captions(step, material, config, frames, models, clients)
+    dialogues, unwritten = await _dialogues(step, material, captions, config, models, clients)
+    checked, faults = _check(dialogues, segments, captions, config)
+    return Built(
+        video=video,
+        watched=watched,
+        segments=segments,
+        captions=captions,
+        dialogues=checked,
+        rejected=(*rejected, *unusable, *uncaptioned, *unwritten, *faults),
+    )
 
 
 async def _sidecar(
@@ -75,14 +108,56 @@ async def _sidecar(
     return sidecar, sidecar.rejected
 
 
-def _write(
-    video: Video, watched: Watched, sidecar: Sidecar | None, rejected: tuple[Rejection, ...], config: Config
-) -> Built:
-    """All that is pure: it is cheap, and follows from what is remembered."""
-    segments, unusable = make_segments(video, watched, sidecar, config.segment)
-    narrations = aligned(video, watched, sidecar)
-    captions = rule_captions(video, watched, segments, narrations, sidecar.format if sidecar else None)
-    dialogues, unwritten = rule_dialogues(video, segments, captions, narrations, config.dialogue, config.seed)
+class _Material(NamedTuple):
+    """What there is to write from."""
+
+    video: Video
+    watched: Watched
+    sidecar: Sidecar | None
+    segments: tuple[Segment, ...]
+    narrations: tuple[Narration, ...]
+
+
+async def _captions(
+    step: Step,
+    material: _Material,
+    config: Config,
+    frames: Path,
+    models: Models,
+    clients: dict[str, Client],
+) -> tuple[tuple[Caption, ...], tuple[Rejection, ...]]:
+    video, watched, sidecar, segments, narrations = material
+    if not models.vlm_model:
+        found = rule_captions(video, watched, segments, narrations, sidecar.format if sidecar else None)
+        return found, ()
+    ask = partial(step.call, clients["vlm"].ask)
+    interval = config.frames.interval
+    return await caption_segments(
+        video, watched, segments, narrations, ask, models.vlm_model, frames, interval
+    )
+
+
+async def _dialogues(
+    step: Step,
+    material: _Material,
+    captions: tuple[Caption, ...],
+    config: Config,
+    models: Models,
+    clients: dict[str, Client],
+) -> tuple[tuple[Dialogue, ...], tuple[Rejection, ...]]:
+    video, _, _, segments, narrations = material
+    if not models.llm_model:
+        return rule_dialogues(video, segments, captions, narrations, config.dialogue, config.seed)
+    ask = partial(step.call, clients["llm"].ask)
+    return await synthesize(video, segments, captions, config.dialogue, config.seed, ask, models.llm_model)
+
+
+def _check(
+    dialogues: tuple[Dialogue, ...],
+    segments: tuple[Segment, ...],
+    captions: tuple[Caption, ...],
+    config: Config,
+) -> tuple[tuple[Dialogue, ...], tuple[Rejection, ...]]:
     good: list[Dialogue] = []
     faults: list[Rejection] = []
     for dialogue in dialogues:
@@ -90,11 +165,4 @@ def _write(
         faults.extend(found)
         if checked is not None:
             good.append(checked)
-    return Built(
-        video=video,
-        watched=watched,
-        segments=segments,
-        captions=captions,
-        dialogues=tuple(good),
-        rejected=(*rejected, *unusable, *unwritten, *faults),
-    )
+    return tuple(good), tuple(faults)

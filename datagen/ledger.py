@@ -156,6 +156,11 @@ class Ledger:
             found = {key: zlib.decompress(value) for key, value in rows}
             yield from (found[key] for key in chunk)
 
+    def results(self, step: str) -> Iterator[tuple[bytes, str | None]]:
+        """Every result of a step: its value, or the failure's message with its class."""
+        rows = self._database.execute("SELECT value, code FROM results WHERE step = ?", (step,))
+        return ((zlib.decompress(value), code) for value, code in rows)
+
     def forget(self, keys: Iterable[str]) -> None:
         """Forget results, so that they are owed again."""
         rows = [(key,) for key in keys]
@@ -176,14 +181,16 @@ class Ledger:
             run("INSERT OR REPLACE INTO notes VALUES (?, ?)", [note])
 
     def forget_failures(self, code: str | None) -> int:
-        """Forget failed steps and flows, of one class or all. Returns the number of flows forgotten."""
-        where = "code IS NOT NULL" if code is None else "code = ?"
-        values = () if code is None else (code,)
-        (count,) = self._database.execute(f"SELECT count(*) FROM flows WHERE {where}", values).fetchone()
+        """Forget failed steps, of one class or all, and the flows they belong to. Returns how many flows."""
+        failed = "code IS NOT NULL" if code is None else "code = :code"
+        values = {"code": code}
+        items = f"SELECT item FROM results WHERE {failed}"
+        flows = f"SELECT key FROM results WHERE step = '{FLOW}' AND item IN ({items})"
+        keys = [key for (key,) in self._database.execute(flows, values)]
+        self.forget(keys)
         with _transaction(self._database) as run:
-            run(f"DELETE FROM results WHERE {where}", [values])
-            run(f"DELETE FROM flows WHERE {where}", [values])
-        return int(count)
+            run(f"DELETE FROM results WHERE {failed}", [values])
+        return len(keys)
 
     def note(self, name: str) -> str | None:
         """A value kept beside the results, or None."""

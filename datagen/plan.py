@@ -12,6 +12,7 @@ from msgspec import Struct
 from datagen.config import Config
 from datagen.flow import flow_key, frames_key
 from datagen.ledger import Ledger, item_of
+from datagen.llm.models import Models
 from datagen.records import Built, Entry, Rejection
 from datagen.runner import Task
 
@@ -29,10 +30,15 @@ class Plan(Struct, frozen=True):
 
 
 def make_plan(
-    entries: list[Entry], rejected: list[Rejection], config: Config, ledger: Ledger, frames: Path
+    entries: list[Entry],
+    rejected: list[Rejection],
+    config: Config,
+    models: Models,
+    ledger: Ledger,
+    frames: Path,
 ) -> Plan:
     """Compare the listing with the ledger. Results whose frames are gone are forgotten."""
-    keys = [flow_key(entry, config) for entry in entries]
+    keys = [flow_key(entry, config, models) for entry in entries]
     done = ledger.flows()
     on_disk = {path.name for path in frames.iterdir()} if frames.is_dir() else set()
     if ledger.note("frames") != frames_key(config):

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from datagen.ledger import Ledger, item_of
+from datagen.llm.chat import ChatReply
 from datagen.plan import Plan
 
 PACKAGES = ("datagen", "av", "scenedetect-headless", "pyarrow", "ray", "datasets", "pillow", "numpy")
@@ -23,6 +24,21 @@ def write_run_json(out: Path, result: dict[str, Any]) -> None:
     partial = out / ".work" / "run.json"
     partial.write_bytes(text + b"\n")
     partial.replace(out / "run.json")
+
+
+def calls_made(ledger: Ledger) -> dict[str, int]:
+    """What all model calls kept in this ledger took: calls, tries, tokens as the endpoints counted them."""
+    made: Counter[str] = Counter()
+    for value, code in ledger.results("ask"):
+        made["calls"] += 1
+        if code is not None:
+            made["failed_calls"] += 1
+            continue
+        for attempt in msgspec.json.decode(value, type=ChatReply).attempts:
+            made["tries"] += 1
+            made["prompt_tokens"] += attempt.prompt_tokens
+            made["completion_tokens"] += attempt.completion_tokens
+    return dict(sorted(made.items()))
 
 
 def finished_before(out: Path, key: str) -> dict[str, Any] | None:
@@ -67,6 +83,11 @@ def summary_lines(result: dict[str, Any], out: Path, fresh: bool, seconds: float
     ]
     ran = ", ".join(f"{count} {step}" for step, count in result["steps_run"].items())
     lines.append(f"  steps run: {ran or 'none'}; the others were in the ledger")
+    if result["model_calls"]:
+        calls = ", ".join(
+            f"{count} {what.replace('_', ' ')}" for what, count in result["model_calls"].items()
+        )
+        lines.append(f"  model calls so far: {calls}")
     lines += [f"  {name:<16}{count:>8} rows" for name, count in rows.items()]
     if result["drops"]:
         by_code = ", ".join(f"{count} {code}" for code, count in result["drops"].items())

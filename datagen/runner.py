@@ -7,7 +7,7 @@ results on in batches.
 
 import asyncio
 import typing
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from datagen.errors import FAILURES, Crashed, Failure, NoSpace
+from datagen.errors import FAILURES, Crashed, Failure, NoSpace, UsageError
 from datagen.ledger import FLOW, Event, Known, Spool, key_of
 from datagen.records import Built, Entry, Rejection
 from datagen.sandbox import Children
@@ -55,21 +55,42 @@ class Step:
 
         Raises the Failure it ended with, now or in an earlier run.
         """
+        value = await self._remembered(function, (*args, *of), self._children.call(function, args, seconds))
+        return typing.cast(T, msgspec.json.decode(value, type=_result_type(function)))
+
+    async def call(self, function: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """Result of `await function(*args)`, from the ledger or run here: for what waits, not for what works.
+
+        Raises the Failure it ended with, now or in an earlier run.
+        """
+
+        async def run() -> bytes:
+            return msgspec.json.encode(await function(*args))
+
+        value = await self._remembered(function, args, run())
+        return typing.cast(T, msgspec.json.decode(value, type=_result_type(function)))
+
+    async def _remembered(
+        self, function: Callable[..., Any], of: tuple[Any, ...], work: Coroutine[Any, Any, bytes]
+    ) -> msgspec.Raw:
         self.name = step = function.__name__
-        key = key_of(step, self._versions[step], (*args, *of))
+        key = key_of(step, self._versions[step], of)
         known = self._task.known.get(key)
-        if known is None:
-            known = await self._run(function, args, seconds)
+        if known is not None:
+            work.close()
+        else:
+            known = await _outcome(work)
             self._record(Event(key, self._task.item, step, known.value, known.code))
         if known.code is not None:
             raise FAILURES.get(known.code, Crashed)(msgspec.json.decode(known.value, type=str))
-        return typing.cast(T, msgspec.json.decode(known.value, type=_result_type(function)))
+        return known.value
 
-    async def _run(self, function: Callable[..., T], args: tuple[Any, ...], seconds: float) -> Known:
-        try:
-            return Known(msgspec.Raw(await self._children.call(function, args, seconds)))
-        except Failure as failure:
-            return Known(msgspec.Raw(msgspec.json.encode(str(failure))), type(failure).__name__)
+
+async def _outcome(work: Coroutine[Any, Any, bytes]) -> Known:
+    try:
+        return Known(msgspec.Raw(await work))
+    except Failure as failure:
+        return Known(msgspec.Raw(msgspec.json.encode(str(failure))), type(failure).__name__)
 
 
 Flow = Callable[[Step, Entry], Awaitable[Built]]
@@ -79,9 +100,16 @@ class Runner:
     """Runs tasks side by side; `submit` adds one, `take` gives what has been found since the last time."""
 
     def __init__(
-        self, flow: Flow, versions: dict[str, int], spool: Path, workers: int, memory_mb: int
+        self,
+        flow: Flow,
+        versions: dict[str, int],
+        spool: Path,
+        workers: int,
+        memory_mb: int,
+        closing: Sequence[Callable[[], Awaitable[None]]] = (),
     ) -> None:
         self._flow = flow
+        self._closing = closing
         self._versions = versions
         self._spool = Spool(spool)
         self._children = Children(workers, memory_mb)
@@ -99,7 +127,7 @@ class Runner:
     async def take(self) -> list[Event]:
         """Results since the last call; waits for the first, half a second at most.
 
-        Raises NoSpace when results can no longer be kept.
+        Raises NoSpace when results can no longer be kept, UsageError when a model cannot be asked at all.
         """
         try:
             await asyncio.wait_for(self._news.wait(), 0.5)
@@ -117,13 +145,15 @@ class Runner:
             running.cancel()
         await self._children.close()
         await asyncio.gather(*self._running, return_exceptions=True)
+        for close in self._closing:
+            await close()
         self._spool.close()
         return self._events
 
     async def _guard(self, task: Task) -> None:
         try:
             self._record(await self._outcome(task))
-        except Exception as error:  # nothing can be recorded any more: the run must stop
+        except Exception as error:  # the run cannot go on: take() says so
             self._broken = error
             self._news.set()
 
@@ -131,7 +161,7 @@ class Runner:
         step = Step(task, self._versions, self._children, self._record)
         try:
             built = await self._flow(step, task.entry)
-        except NoSpace:
+        except (NoSpace, UsageError):
             raise
         except Failure as failure:
             return failed(task, step.name, type(failure).__name__, str(failure))

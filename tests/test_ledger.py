@@ -74,11 +74,21 @@ def test_a_torn_spool_loses_the_torn_line_alone(tmp_path_factory, cut, junk):
 
 def test_forgetting_failures_by_class(tmp_path):
     ledger = Ledger(tmp_path)
-    ledger.add([event("a", FLOW, code="Timeout"), event("b", FLOW, code="Corrupt"), event("c", FLOW)])
+    ledger.add(
+        [
+            Event("a", "item a", FLOW, msgspec.Raw(b"1"), "Timeout"),
+            Event("b", "item b", FLOW, msgspec.Raw(b"1"), "Corrupt"),
+            Event("c", "item c", FLOW, msgspec.Raw(b"1")),
+            Event("d", "item d", FLOW, msgspec.Raw(b"1")),
+            Event("one of its captions", "item d", "ask", msgspec.Raw(b"1"), "Provider"),
+            Event("another", "item d", "ask", msgspec.Raw(b"1")),
+        ]
+    )
     assert ledger.forget_failures("Timeout") == 1
-    assert set(ledger.flows()) == {"b", "c"}
-    assert ledger.forget_failures(None) == 1
+    assert set(ledger.flows()) == {"b", "c", "d"}
+    assert ledger.forget_failures(None) == 2
     assert set(ledger.flows()) == {"c"}
+    assert set(ledger.known("item d")) == {"another"}
     ledger.close()
 
 

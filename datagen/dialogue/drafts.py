@@ -1,0 +1,278 @@
+"""A model's draft of dialogues becomes records; what cannot become one is named as a fault.
+
+The model cites stretches by marks (s1, s2, ...) and knows no times; all times are derived here. A question
+asked at the START is asked at 0, one asked after a stretch at its end. A reply is welcome during its stretch.
+An immediate one is welcome from the question on, until the next stretch has ended, or is half over where it
+has a reply of its own; that reply is then welcome in the other half.
+"""
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+from msgspec.structs import replace
+
+from datagen.dialogue.notes import Notes
+from datagen.llm.repair import Fault
+from datagen.llm.text import count_words, normalised
+from datagen.records import NO_REPLY, Answer, Dialogue, Question
+
+START = "START"
+QUESTION_WORDS = (4, 25)
+LEAST_REPLY_WORDS = 3
+SILENT_KINDS = ("never", "unanswerable")
+"""Questions to which silence is the right answer."""
+WAITING_KINDS = ("detect", "state_change", "mistake", *SILENT_KINDS)
+"""Questions that may name what has not been shown yet."""
+_LEAK_SHARE = 0.5
+"""Share of a question's words that come up only after the segment in which it is asked."""
+
+
+class Limits(NamedTuple):
+    """What was asked for."""
+
+    questions: int
+    reply_words: int
+    immediate_words: int
+
+
+class Draft(NamedTuple):
+    """What became of a model's reply."""
+
+    dialogues: tuple[Dialogue, ...]
+    """Each with at least one question that has answers, or is meant to have none."""
+    paths: dict[str, str]
+    """From the id that check_dialogue gives a question or answer to its place in the reply."""
+    faults: tuple[Fault, ...]
+    """By the paths: of answers, of questions, of the whole."""
+
+
+class _Placed(NamedTuple):
+    """An answer, the number of the segment it belongs to and its place in the reply."""
+
+    answer: Answer
+    place: int
+    path: str
+
+
+class _Asked(NamedTuple):
+    """A question with its place in the reply, and those of its answers."""
+
+    question: Question
+    path: str
+    answers: tuple[str, ...]
+
+
+def draft_one(value: Any, notes: Notes, video_id: str, provenance: str, limits: Limits) -> Draft:
+    """1QnA: a dialogue of its own for each question, all asked at 0."""
+    drafting = _Drafting(notes, limits)
+    stop = len(notes.segments)
+    for number, item in enumerate(drafting.wanted(value["dialogues"], "/dialogues")):
+        drafting.question(item, f"/dialogues/{number}", -1, stop)
+    return drafting.result([[asked] for asked in drafting.asked], "1QnA", video_id, provenance)
+
+
+def draft_n(value: Any, notes: Notes, video_id: str, provenance: str, limits: Limits) -> Draft:
+    """nQnA: one dialogue of all questions, in order of asking."""
+    drafting = _Drafting(notes, limits)
+    items = drafting.wanted(value["questions"], "/questions")
+    places = drafting.places([item["ask_after"] for item in items])
+    order = sorted(places, key=lambda number: places[number])
+    for number, following in zip(order, [*order, None][1:], strict=True):
+        place = places[number]
+        # The stretch after which the next question is asked ends on that question's turn: nobody answers it.
+        stop = len(notes.segments) if following is None else places[following]
+        drafting.question(items[number], f"/questions/{number}", place, stop)
+    return drafting.result([drafting.asked] if drafting.asked else [], "nQnA", video_id, provenance)
+
+
+class _Drafting:
+    """The questions made so far and the faults found."""
+
+    def __init__(self, notes: Notes, limits: Limits):
+        self.notes = notes
+        self.limits = limits
+        self.asked: list[_Asked] = []
+        self.faults: list[Fault] = []
+        self._known: set[str] = set()
+
+    def fault(self, path: str, code: str, text: str, allowed: str = "") -> None:
+        """Note what is wrong."""
+        self.faults.append(Fault(path, code, text, allowed))
+
+    def wanted(self, items: Sequence[Any], path: str) -> Sequence[Any]:
+        """As many questions as were asked for."""
+        most = self.limits.questions
+        for number, item in enumerate(items[most:], most):
+            detail = f"question {number + 1} of {most} asked for: {item['question']}"
+            self.fault(f"{path}/{number}", "format", detail)
+        return items[:most]
+
+    def places(self, marks: Sequence[str]) -> dict[int, int]:
+        """After which segment each question is asked (-1: at the start), those that can be."""
+        free = dict(zip((START, *self.notes.marks[:-1]), range(-1, len(self.notes.marks) - 1), strict=False))
+        found: dict[int, int] = {}
+        for number, mark in enumerate(marks):
+            if mark in free:
+                found[number] = free.pop(mark)
+        for number, mark in enumerate(marks):
+            if number not in found:
+                code = "unanswerable" if mark != START and self.notes.place(mark) is None else "asked_after"
+                allowed = f"where no other question is asked: {', '.join(list(free)[:60])}" if free else ""
+                self.fault(f"/questions/{number}/ask_after", code, mark, allowed)
+        return found
+
+    def question(self, item: Any, path: str, place: int, stop: int) -> None:
+        """Make a question of one item of the reply; it is asked after segment `place` and over at `stop`."""
+        text = " ".join(item["question"].split())
+        kind, immediate = item["type"], item.get("immediate")
+        sound = self._is_question(text, kind, place, f"{path}/question")
+        given = [*item["answers"], *([immediate] if immediate else [])]
+        if kind in SILENT_KINDS and any(_spoken(one["reply"]) for one in given):
+            self.fault(f"{path}/type", "unanswerable", kind, "a type whose questions have replies")
+            return
+        answers = self._answers(item["answers"], path, place + 1, stop)
+        first = self._immediate(immediate, f"{path}/immediate", place) if immediate else None
+        if first:
+            answers = self._after(first, place + 1, answers)
+        if not answers and kind not in SILENT_KINDS:
+            self.fault(path, "unanswerable", f"no answer is left: {text}")
+        elif sound:
+            time = self.notes.segments[place].end if place >= 0 else 0.0
+            made = tuple(placed.answer for placed in answers)
+            question = Question(text=text, ask_time=time, kind=kind, answers=made)
+            self.asked.append(_Asked(question, path, tuple(placed.path for placed in answers)))
+
+    def _is_question(self, text: str, kind: str, place: int, path: str) -> bool:
+        low, high = QUESTION_WORDS
+        count = count_words(text)
+        # The stretch that begins as it is asked is before the viewer's eyes.
+        later, words = self.notes.known_later(text, place + 1)
+        if not low <= count <= high:
+            self.fault(path, "format", text, f"{low} to {high} words, not {count}")
+        elif normalised(text) in self._known:
+            self.fault(path, "near_duplicate_question", text, "a question unlike the others")
+        elif self.notes.voices_mark(text):
+            self.fault(path, "caption_speak", text, "the same without any id")
+        elif kind not in WAITING_KINDS and later and len(later) >= _LEAK_SHARE * words:
+            allowed = f"words known when it is asked; not: {', '.join(later)}"
+            self.fault(path, "future_leak_question", text, allowed)
+        else:
+            self._known.add(normalised(text))
+            return True
+        return False
+
+    def _answers(self, items: Any, path: str, start: int, stop: int) -> list[_Placed]:
+        """The answers on segments number `start` to before `stop`, in order of time."""
+        found: dict[int, _Placed] = {}
+        for number, item in enumerate(items):
+            text, own = _spoken(item["reply"]), f"{path}/answers/{number}"
+            if not text:
+                continue
+            mark, place = item["segment"], self.notes.place(item["segment"])
+            if place is None:
+                free = self.notes.listed(p for p in range(start, stop) if p not in found)
+                self.fault(f"{own}/segment", "unanswerable", mark, f"one of: {free}" if free else "")
+            elif place < start:
+                self.fault(f"{own}/reply", "asked_after", text, f"null: {mark} was over when it was asked")
+            elif place >= stop:
+                self.fault(f"{own}/reply", "overlap", text, f"null: on {mark} the next question takes over")
+            elif place in found:
+                self.fault(f"{own}/reply", "overlap", text, f"null: {mark} has a reply already")
+            elif self._is_copied(item["evidence"], place, f"{own}/evidence") and self._is_reply(
+                text, f"{own}/reply", self.limits.reply_words
+            ):
+                answer = self._answer(text, item["evidence"], [place])
+                found[place] = _Placed(answer, place, f"{own}/reply")
+        return [found[place] for place in sorted(found)]
+
+    def _immediate(self, item: Any, path: str, place: int) -> _Placed | None:
+        """The answer given at once, from segments up to number `place`."""
+        text = _spoken(item["reply"])
+        if not text:
+            return None
+        if place < 0:
+            self.fault(f"{path}/reply", "asked_after", text, "null: nothing has been shown yet")
+            return None
+        cited = [self.notes.place(mark) for mark in item["from"]]
+        known = sorted({p for p in cited if p is not None and p <= place})
+        if not cited or any(p is None or p > place for p in cited):
+            code = "unanswerable" if not cited or None in cited else "asked_after"
+            allowed = f"one or more of: {self.notes.listed(range(place + 1))}"
+            self.fault(f"{path}/from", code, ", ".join(item["from"]) or "nothing", allowed)
+            return None
+        if not self._is_reply(text, f"{path}/reply", self.limits.immediate_words):
+            return None
+        start, end = self.notes.segments[place].end, self.notes.segments[place + 1].end
+        answer = replace(self._answer(text, [text], known), reply_start=start, reply_end=end, immediate=True)
+        return _Placed(answer, place, f"{path}/reply")
+
+    def _after(self, first: _Placed, following: int, answers: list[_Placed]) -> list[_Placed]:
+        """An immediate answer and the others; one on the very next segment waits until half of it is over."""
+        if not answers or answers[0].place != following:
+            return [first, *answers]
+        segment = self.notes.segments[following]
+        half = round((segment.start + segment.end) / 2, 3)
+        first = first._replace(answer=replace(first.answer, reply_end=half))
+        second = answers[0]._replace(answer=replace(answers[0].answer, reply_start=half))
+        return [first, second, *answers[1:]]
+
+    def _answer(self, text: str, evidence: Sequence[str], places: Sequence[int]) -> Answer:
+        cited = [self.notes.segments[place] for place in places]
+        return Answer(
+            text=text,
+            evidence=tuple(segment.id for segment in cited),
+            evidence_start=cited[0].start,
+            evidence_end=cited[-1].end,
+            reply_start=cited[-1].start,
+            reply_end=cited[-1].end,
+            modality=self.notes.modality(evidence, places),
+        )
+
+    def _is_copied(self, phrases: Sequence[str], place: int, path: str) -> bool:
+        wrong = [phrase for phrase in phrases if not self.notes.is_copied(phrase, place)]
+        if phrases and not wrong:
+            return True
+        allowed = f"phrases copied word by word from the notes on {self.notes.marks[place]}"
+        self.fault(path, "unanswerable", "; ".join(wrong) or "no evidence", allowed)
+        return False
+
+    def _is_reply(self, text: str, path: str, most: int) -> bool:
+        count = count_words(text)
+        if not min(LEAST_REPLY_WORDS, most) <= count <= most:
+            allowed = f"{LEAST_REPLY_WORDS} to {most} words, not {count}; or null"
+            self.fault(path, "format", text, allowed)
+        elif self.notes.voices_mark(text):
+            self.fault(path, "caption_speak", text, "the same without any id, or null")
+        else:
+            return True
+        return False
+
+    def result(
+        self,
+        groups: Sequence[Sequence[_Asked]],
+        kind: Literal["1QnA", "nQnA"],
+        video_id: str,
+        provenance: str,
+    ) -> Draft:
+        """A dialogue for each group of questions."""
+        dialogues: list[Dialogue] = []
+        paths: dict[str, str] = {}
+        for group in groups:
+            questions = tuple(asked.question for asked in group)
+            digest = blake2b(msgspec.json.encode(questions), digest_size=4).hexdigest()
+            id = f"{video_id}#{digest}"
+            dialogues.append(
+                Dialogue(id=id, video_id=video_id, type=kind, questions=questions, provenance=provenance)
+            )
+            for q, asked in enumerate(group):
+                paths[f"{id}/q{q}"] = f"{asked.path}/question"
+                paths |= {f"{id}/q{q}/a{a}": path for a, path in enumerate(asked.answers)}
+        return Draft(tuple(dialogues), paths, tuple(self.faults))
+
+
+def _spoken(reply: str | None) -> str:
+    """A reply as one line; empty where the model is silent, in whichever way it says so."""
+    text = " ".join((reply or "").split())
+    return "" if text.strip("\"'.").upper() == NO_REPLY else text

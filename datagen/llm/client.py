@@ -1,0 +1,275 @@
+"""Asks a chat endpoint that speaks the OpenAI protocol. Every call ends, in a reply or in a failure.
+
+Faults of the transport are tried again here; what a reply says is nobody's business here, but for a refusal
+and for one that was cut off at max_tokens.
+"""
+
+import asyncio
+import random
+import re
+import socket
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+
+from msgspec import Struct, structs
+
+from datagen.errors import Provider, Refused, UsageError
+from datagen.llm.chat import Attempt, ChatReply, ChatRequest
+from datagen.llm.client_address import read_address
+from datagen.llm.client_echo import Echo
+from datagen.llm.client_reply import Completion, Fault, read_completion, read_fault
+from datagen.llm.client_request import RequestEncoder, reply_schema
+from datagen.llm.client_wait import asked_wait
+from datagen.llm.limiter import Limiter
+from datagen.llm.transport import Pool, Stale, Unreachable
+from datagen.llm.transport_http import Broken
+
+KEY_VARIABLE = "OPENAI_API_KEY"
+
+
+class ClientLimits(Struct, frozen=True, kw_only=True):
+    """What a call may take."""
+
+    connect_seconds: float = 10.0
+    call_seconds: float = 180.0
+    """One try, from connecting to the last byte."""
+    budget_seconds: float = 400.0
+    """No further try of a call begins later than this after its first."""
+    tries: int = 9
+    """Tries of a call that may fail for another reason than overload or an outage."""
+    backoff_seconds: float = 0.1
+    """Mean wait before the second try; it doubles with every further one."""
+    max_backoff_seconds: float = 30.0
+    max_in_flight: int | None = None
+    """Calls under way at a time; None: as many as the endpoint takes ..."""
+    most_in_flight: int = 512
+    """... up to this."""
+    max_reply_bytes: int = 4 << 20
+
+
+class _Call:
+    """How far one call has come."""
+
+    def __init__(self, request: ChatRequest) -> None:
+        self.request = request
+        self.max_tokens = request.max_tokens
+        self.attempts: list[Attempt] = []
+        self.began: float | None = None
+        self.faults = 0
+        self.counted = 0
+        self.dropped: set[str] = set()
+        self.cut_off: ChatReply | None = None
+
+
+class Client:
+    """Asks one endpoint. Belongs to one event loop; any number of calls may be under way."""
+
+    def __init__(
+        self,
+        url: str,
+        key: str | None,
+        frames: Path,
+        limits: ClientLimits,
+        *,
+        file_urls: bool = False,
+        schemas: Callable[[str], bytes] = reply_schema,
+    ) -> None:
+        self._address = read_address(url)
+        self._key = (key or "").strip()
+        if not re.fullmatch(r"[!-~]*", self._key):
+            raise UsageError(f"{KEY_VARIABLE}: holds characters that no key has")
+        self._limits = limits
+        self._encoder = RequestEncoder(frames, schemas, file_urls=file_urls)
+        self._pool = Pool(self._address, limits.connect_seconds, limits.max_reply_bytes)
+        stall = limits.budget_seconds + limits.call_seconds
+        self.limiter = Limiter(limits.max_in_flight, limits.most_in_flight, stall)
+        self._echo = Echo()
+        self._unsupported: tuple[str, ...] = ()
+        self._answered = False
+        self._fatal: UsageError | None = None
+        bearer = f"Authorization: Bearer {self._key}\r\n" if self._key else ""
+        self._head = (
+            f"POST {self._address.path} HTTP/1.1\r\nHost: {self._address.authority}\r\n{bearer}"
+            "Content-Type: application/json\r\nAccept: application/json\r\nAccept-Encoding: identity\r\n"
+            "User-Agent: datagen\r\n"
+        )
+
+    async def ask(self, request: ChatRequest) -> ChatReply:
+        """Get the reply to a request.
+
+        Raises Provider (no usable response after all tries), Refused (the model or its filter declines),
+        Corrupt or Invalid (the request itself cannot be sent), and UsageError, which is meant to stop the
+        run: wrong key, unknown model, no such host.
+        """
+        call = _Call(request)
+        loop = asyncio.get_running_loop()
+        while True:
+            epoch = await self._slot(call)
+            if epoch is None:
+                return self._give_up(call)
+            good = busy = False
+            started = loop.time()
+            try:
+                completion = await self._try(call)
+                good = True
+                reply = self._reply(call, completion, loop.time() - started)
+                if reply is not None:
+                    return reply
+                continue
+            except Fault as fault:
+                busy = fault.kind == "busy"
+                delay = self._judge(call, fault, loop.time() - started)
+            finally:
+                self.limiter.release(epoch, good=good, refused=busy)
+            if delay is None:
+                return self._give_up(call)
+            if delay:
+                await asyncio.sleep(delay)
+
+    async def close(self) -> None:
+        """End all waiting and all idle connections."""
+        self.limiter.close()
+        await self._pool.close()
+
+    async def _slot(self, call: _Call) -> int | None:
+        """Wait for the call's turn. One that has been tried before goes first; None: its time is up."""
+        if self._fatal is not None:
+            raise self._fatal
+        if call.began is None:
+            epoch = await self.limiter.acquire()
+            call.began = asyncio.get_running_loop().time()
+            return epoch
+        try:
+            async with asyncio.timeout_at(call.began + self._limits.budget_seconds):
+                return await self.limiter.acquire(first=True)
+        except TimeoutError:
+            return None
+
+    async def _try(self, call: _Call) -> Completion:
+        """One exchange with the endpoint. Raises Fault."""
+        sent = self._echo.next_id()
+        unsupported = self._unsupported
+        try:
+            async with asyncio.timeout(self._limits.call_seconds):
+                response, connection = await self._pool.exchange(
+                    self._message(
+                        sent, await self._encoder.encode(call.request, call.max_tokens, unsupported)
+                    )
+                )
+        except TimeoutError:
+            raise Fault("broken", f"no complete reply within {self._limits.call_seconds:g} s") from None
+        except (ssl.SSLError, socket.gaierror) as error:
+            # Once it has answered, it will come back; before, the address may well be wrong.
+            passing = self._answered or error.errno == socket.EAI_AGAIN
+            text = f"no connection: {error.strerror or type(error).__name__}"
+            raise Fault("down" if passing else "fatal", text) from None
+        except Stale as error:
+            raise Fault("broken", str(error), wait=0.0) from None
+        except Unreachable as error:
+            self.limiter.hold(self._backoff(call.faults + 1))
+            raise Fault("down" if self._answered else "broken", str(error)) from None
+        except Broken as error:
+            raise Fault("broken", str(error)) from None
+        if (wait := asked_wait(response.headers)) is not None:
+            self.limiter.hold(wait)
+        if response.status != 200:
+            self._echo.check(sent, response, "", connection)
+            raise read_fault(response)
+        completion = read_completion(response)
+        self._echo.check(sent, response, str(completion.id or ""), connection)
+        self._answered = True
+        return completion
+
+    def _message(self, sent: str, body: bytes) -> bytes:
+        head = f"{self._head}X-Request-Id: {sent}\r\nContent-Length: {len(body)}\r\n\r\n"
+        return head.encode("ascii") + body
+
+    def _reply(self, call: _Call, completion: Completion, seconds: float) -> ChatReply | None:
+        """The reply of a completion; None where it was cut off and is worth a longer try. Raises Refused."""
+        choice, usage = completion.choices[0], completion.usage
+        finish = choice.finish_reason or ""
+        prompt_tokens = (usage and usage.prompt_tokens) or 0
+        completion_tokens = (usage and usage.completion_tokens) or 0
+        cut_off = finish == "length" and call.cut_off is None
+        attempt = Attempt(
+            status=200,
+            seconds=seconds,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            finish_reason=finish,
+            fault=f"cut off at max_tokens {call.max_tokens}" if cut_off else "",
+        )
+        call.attempts.append(attempt)
+        if choice.message.refusal or finish == "content_filter":
+            text = choice.message.refusal or "withheld by the endpoint's content filter"
+            raise Refused(f"{call.request.model}: {self._safe(' '.join(text.split())[:300])}")
+        reply = ChatReply(
+            text=choice.message.content or "",
+            finish_reason=finish,
+            model=completion.model or call.request.model,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            attempts=tuple(call.attempts),
+        )
+        if cut_off:
+            call.cut_off, call.max_tokens = reply, 2 * call.max_tokens
+            return None
+        return reply
+
+    def _judge(self, call: _Call, fault: Fault, seconds: float) -> float | None:
+        """Seconds to wait before the next try; None: there is none. Raises Refused and UsageError."""
+        text = self._safe(fault.text)
+        call.attempts.append(Attempt(status=fault.status, seconds=seconds, fault=text))
+        if fault.kind == "fatal":
+            raise self._stop(call.request.model, text)
+        if fault.kind == "refused":
+            raise Refused(f"{call.request.model}: {text}")
+        if fault.kind == "unsupported":
+            return self._do_without(call, fault.option)
+        if fault.kind == "unusable":
+            return None
+        call.faults += 1
+        call.counted += fault.kind == "broken"
+        delay = self._backoff(call.faults) if fault.wait is None else 0.0
+        if fault.kind == "busy" and self.limiter.dark:
+            self.limiter.hold(delay)
+        now = asyncio.get_running_loop().time()
+        assert call.began is not None
+        late = max(now + delay, self.limiter.gate) > call.began + self._limits.budget_seconds
+        return None if late or call.counted >= self._limits.tries else delay
+
+    def _backoff(self, faults: int) -> float:
+        mean = min(
+            self._limits.max_backoff_seconds, self._limits.backoff_seconds * 2.0 ** min(faults - 1, 20)
+        )
+        return mean * random.uniform(0.5, 1.5)
+
+    def _do_without(self, call: _Call, option: str) -> float | None:
+        """Leave out what the endpoint does not support, in all calls from now on."""
+        if option in call.dropped:
+            return None
+        call.dropped.add(option)
+        if option not in self._unsupported:
+            self._unsupported += (option,)
+        return 0.0
+
+    def _stop(self, model: str, text: str) -> UsageError:
+        """Let no further call begin."""
+        self._fatal = UsageError(
+            f"{self._address.shown}, model {model}: {text}; check the URL, the model and {KEY_VARIABLE}"
+        )
+        self.limiter.fail(self._fatal)
+        return self._fatal
+
+    def _give_up(self, call: _Call) -> ChatReply:
+        """The reply that was cut off, if there is nothing better; otherwise raise Provider."""
+        if call.cut_off is not None:
+            return structs.replace(call.cut_off, attempts=tuple(call.attempts))
+        last = call.attempts[-1].fault if call.attempts else "no try"
+        tries = "1 try" if len(call.attempts) == 1 else f"{len(call.attempts)} tries"
+        raise Provider(f"{self._address.shown}, model {call.request.model}: {tries}, last: {last}")
+
+    def _safe(self, text: str) -> str:
+        """Text of the endpoint without the key, which some of them repeat."""
+        return text.replace(self._key, "***") if self._key else text
