@@ -164,7 +164,7 @@ class Limiter:
             if self._clean <= self._patience:
                 return
             self._clean = 0
-        self._stride *= 2
+        self._stride = min(self._most, 2 * self._stride)
         nearer = self.limit + max(1, min(self._stride, (self._ceiling - self.limit) // 4))
         self.limit = min(self._most, nearer, int(self.limit * _RAMP) + 1)
 
