@@ -33,7 +33,8 @@ class Clock:
 
     def seconds(self, ticks: int) -> float:
         """Ticks of the stream's time base in seconds."""
-        return float(ticks * self.base)
+        # The same as of the fraction, both being rounded correctly, at a tenth of the cost.
+        return ticks * self.base.numerator / self.base.denominator
 
     def time(self, frame: VideoFrame) -> float | None:
         """Seconds at which the next picture appears; None for one that comes too late to be shown."""
@@ -68,8 +69,10 @@ class Clock:
         self.shift = now - stamp
         return now
 
-    def end(self, frame: VideoFrame) -> float:
-        """Seconds at which the last picture given ends."""
+    def end(self, frame: VideoFrame, pictures: int | None = None) -> float:
+        """Seconds at which the last picture given ends; `pictures` counts those that were left out too."""
+        if pictures is not None and pictures > 1:
+            self.gap = max(1, round((self.ticks[1] - self.ticks[0]) / (pictures - 1)))
         lasts = frame.duration if 0 < (frame.duration or 0) <= self.longest else self.gap
         return self.seconds(self.ticks[1] + lasts)
 

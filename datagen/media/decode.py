@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 
 from datagen.errors import Corrupt, OutOfMemory
 from datagen.media.clock import EPSILON, Clock
+from datagen.media.lookahead import Lookahead, Unsure
 
 _READ_ATTEMPTS = 10
 _PLAYLISTS = {"hls", "concat", "dash", "imf", "sdp", "rtsp", "webm_dash_manifest"}
@@ -165,50 +166,67 @@ def decode_packet(packet: Any, reading: Reading) -> list[VideoFrame]:
         return []
 
 
-def decode(container: InputContainer, stream: VideoStream, reading: Reading) -> Iterator[VideoFrame]:
-    """All pictures from where the container stands, in order of display."""
+def _packets(container: InputContainer, stream: VideoStream, reading: Reading) -> Iterator[Any]:
     failed, reason = 0, None
     while failed < _READ_ATTEMPTS:
         try:
             for packet in container.demux(stream):
                 failed = 0
-                yield from decode_packet(packet, reading)
+                yield packet
             return
         except FFmpegError as error:
             # Some formats can be read on behind a hole; others fail in the same place for ever.
             failed += 1
             reason = error.strerror
     reading.stopped = reason
-    try:
-        yield from stream.codec_context.decode(None)
-    except FFmpegError:
-        return
+
+
+def decode(
+    container: InputContainer, stream: VideoStream, reading: Reading, lookahead: Lookahead | None = None
+) -> Iterator[VideoFrame]:
+    """The pictures from where the container stands, in order of display; all, or all that may be needed."""
+    packets = _packets(container, stream, reading)
+    for packet in packets if lookahead is None else lookahead.follow(packets):
+        pictures = decode_packet(packet, reading)
+        if lookahead is not None:
+            lookahead.check(pictures, reading.bad_packets > 0)
+        yield from pictures
+    if reading.stopped is not None:
+        with suppress(FFmpegError):
+            yield from stream.codec_context.decode(None)
+    if lookahead is not None and lookahead.owed:
+        raise Unsure("the pictures end before one that a frame shows")
 
 
 def read_pictures(
-    path: str, start: float, end: float | None, reading: Reading
+    path: str, start: float, end: float | None, reading: Reading, interval: float | None = None
 ) -> Iterator[tuple[float, VideoFrame]]:
     """The pictures shown from `start` to `end` (seconds after the first picture), each with its time.
 
     Times count from `start`; the picture on screen at the start comes first, at 0. Fills `reading`.
+    With an interval, pictures that are not on screen at a multiple of it are left out where that saves
+    decoding; raises Unsure where it turns out too late that they could not be told apart.
     Raises Corrupt where the file is no video, or not one picture can be read there.
     """
     name = Path(path).name
     with open_video(path) as (container, stream):
-        frames = decode(container, stream, reading)
+        lookahead = None if interval is None else Lookahead(stream, interval, start, end)
+        frames = decode(container, stream, reading, lookahead)
         first = next(frames, None)
         if first is None:
             raise Corrupt(f"{name}: not one picture can be decoded")
         clock = Clock(stream, first)
+        if lookahead is not None:
+            lookahead.begin(first)
         reading.aspect = stream.sample_aspect_ratio
         began = clock.seconds(clock.origin)
         reading.claimed, reading.leeway = claimed_duration(container, stream, began)
         if start <= EPSILON:
-            yield from _clip(chain([first], frames), clock, start, end, reading, name)
+            yield from _clip(chain([first], frames), clock, start, end, reading, name, lookahead)
             return
-        sought = None if first.pts is None else _seek(container, stream, clock, start, reading)
+        sought = None if first.pts is None else _seek(container, stream, clock, start, reading, lookahead)
         if sought is not None:
-            yield from _clip(sought, clock, start, end, reading, name)
+            yield from _clip(sought, clock, start, end, reading, name, lookahead)
             return
     reading.forget()
     with open_video(path) as (container, stream):
@@ -216,7 +234,12 @@ def read_pictures(
 
 
 def _seek(
-    container: InputContainer, stream: VideoStream, clock: Clock, start: float, reading: Reading
+    container: InputContainer,
+    stream: VideoStream,
+    clock: Clock,
+    start: float,
+    reading: Reading,
+    lookahead: Lookahead | None,
 ) -> Iterator[VideoFrame] | None:
     # An index may lead past the wanted picture, or to one whose predecessors are needed to decode
     # what follows; so only a picture that stands alone counts as found, else go further back.
@@ -230,7 +253,7 @@ def _seek(
         except FFmpegError:
             return None
         reading.forget()
-        frames = decode(container, stream, reading)
+        frames = decode(container, stream, reading, lookahead)
         for found in frames:
             if found.pts is None or found.pts > wanted:
                 break
@@ -246,11 +269,14 @@ def _clip(
     end: float | None,
     reading: Reading,
     name: str,
+    lookahead: Lookahead | None = None,
 ) -> Iterator[tuple[float, VideoFrame]]:
     shown = last = None
     for frame in frames:
         stamp = clock.time(frame)
         if stamp is None:
+            if lookahead is not None:
+                raise Unsure("a picture comes too late to be shown")
             continue
         last, time = frame, round(stamp - start, 6)
         if end is not None and time >= end - start - EPSILON:
@@ -263,7 +289,8 @@ def _clip(
             yield 0.0, shown
             shown = None
         yield time, last
-    length = clock.end(last) - start if last is not None else 0.0
+    pictures = lookahead.pictures if lookahead is not None and lookahead.origin is not None else None
+    length = clock.end(last, pictures) - start if last is not None else 0.0
     if end is not None and (reading.reached_end or length >= end - start - EPSILON):
         reading.reached_end, length = True, end - start
     if length <= EPSILON:

@@ -17,13 +17,13 @@ from PIL import Image
 from datagen.config import FrameOptions
 from datagen.media.clock import EPSILON
 from datagen.media.display import Orientation, displayed_size
+from datagen.media.lookahead import due
 
 GRID = 28
 """Pixels of one visual token in each direction; sides are multiples of it."""
 
 _SCALING = (
-    Interpolation.BICUBIC
-    | Interpolation.FULL_CHR_H_INT
+    Interpolation.AREA
     # The same bytes on every processor.
     | Interpolation.ACCURATE_RND
     | Interpolation.BITEXACT
@@ -71,7 +71,7 @@ class FrameWriter:
             self.orientation = Orientation.of(picture)
             displayed = displayed_size(picture, aspect, self.orientation)
             self.size = frame_size(*displayed, self.options.max_pixels)
-        while (self.count + 1) * self.options.interval < time - EPSILON:
+        while self.count + 1 < due(time, self.options.interval):
             self._write()
         self.shown, self.jpeg = picture, None
 

@@ -17,6 +17,10 @@ _SAMPLE = 0.125
 """Seconds between two pictures looked at."""
 
 
+_CUT = 0.05
+"""Least change of brightness at a cut."""
+
+
 class Measures:
     """Measures of the pictures added one by one; each stretch ends with the first picture 1 s on."""
 
@@ -59,7 +63,7 @@ class Measures:
                 saturation=round(_mean(self.saturations), 4),
                 colour=COLOURS[commonest],
                 colour_share=round(float(self.colours[commonest] / self.colours.sum()), 4),
-                motion=round(_mean(self.motions), 4),
+                motion=round(_mean(_without_cut(self.motions)), 4),
             )
         )
         self.start = end
@@ -74,6 +78,12 @@ class Measures:
 
 def _mean(values: list[float]) -> float:
     return sum(values) / len(values) if values else 0.0
+
+
+def _without_cut(changes: list[float]) -> list[float]:
+    """Changes between neighbouring pictures without the one that stands out as a cut, which is no motion."""
+    *others, most = sorted(changes) or [0.0]
+    return others if others and most >= max(_CUT, 3 * _mean(others)) else changes
 
 
 def _named(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:

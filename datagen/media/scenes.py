@@ -1,10 +1,25 @@
-"""Shot boundaries, found by a PySceneDetect detector in small planes of the pictures."""
+"""Shot boundaries: a PySceneDetect detector proposes cuts, and what it cannot see is added.
+
+Detectors of PySceneDetect compare neighbouring pictures. That finds cuts, and also takes flashes and
+violent motion for cuts, and misses changes that take a while. So a proposed cut counts only if
+
+- the shot does not come back within 0.6 s, in whatever light: else it was a flash (or its end);
+- the jump is the largest change within 0.3 s of it and brings new colours: else it is motion, which
+  goes on, and moves colours about rather than replacing them.
+
+A jump three times as large as anything around it (AdaptiveDetector's ratio) needs no new colours, and
+is a cut even below the threshold of the detector, unless the user has set one.
+
+Dissolves and wipes are added by gradual.py, fades by fades.py.
+All spans are in seconds, so that it does not matter how many pictures a second there are.
+"""
 
 from collections import deque
 from fractions import Fraction
+from itertools import combinations
+from statistics import fmean
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scenedetect import AdaptiveDetector, ContentDetector, HashDetector, HistogramDetector
@@ -12,9 +27,11 @@ from scenedetect.common import FrameTimecode, Timecode
 
 from datagen.config import SceneOptions
 from datagen.media.clock import EPSILON
+from datagen.media.fades import Fades
+from datagen.media.gradual import Gradual
+from datagen.media.small import STEP, TICK, Small, change, recoloured, returns
 from datagen.records import Boundary
 
-_TICK = Fraction(1, 1_000_000)
 _NO_RATE = Fraction(25)
 """FrameTimecode wants a rate, but uses it for frame numbers alone, and we deal in seconds."""
 
@@ -25,47 +42,136 @@ _DETECTORS = {
     "histogram": (HistogramDetector, "threshold"),
 }
 
+_FLASH = 0.6
+"""Longest flash, in seconds."""
+
+_AROUND = 0.3
+"""Seconds before and after a jump that it is compared with."""
+
+_PLAIN, _PLAIN_STEP = 3.0, 12.0
+"""Factor by which a plain cut exceeds the changes around it, and its least mean change, of 255."""
+
+_NEW_COLOURS = 0.25
+"""Least share of the colours that a cut amid motion replaces."""
+
+_NEWER = 1.5
+"""The colours of two shots differ more than those within either, at least by this factor."""
+
+_COMPARED = 4
+"""Pictures of each shot that are compared."""
+
+_SAME = 0.4
+"""A picture whose distance is less than this share of the jump is as before the jump."""
+
 
 class Scenes:
     """Shot boundaries of the pictures added one by one."""
 
     def __init__(self, options: SceneOptions) -> None:
         detector, threshold = _DETECTORS[options.detector]
-        values: dict[str, Any] = {"min_scene_len": max(0.0, options.min_seconds - EPSILON)}
+        values: dict[str, Any] = {"min_scene_len": 0.0}
         if options.threshold is not None:
             values[threshold] = options.threshold
         self.detector = detector(**values)
-        # Detectors report late: merging cuts takes min_seconds, looking around a few pictures more.
-        self.patience = 2 * options.min_seconds + 10
-        self.recent: deque[tuple[int, float, float]] = deque()
-        self.plane: NDArray[np.uint8] | None = None
-        self.found: list[Boundary] = []
+        self.min_seconds = options.min_seconds
+        self.own = options.threshold is None
+        self.gradual, self.fades = Gradual(), Fades()
+        self.recent: deque[Small] = deque()
+        self.proposed: dict[int, bool] = {}
+        """Ticks of possible cuts, and whether the detector proposed them."""
+        self.cuts: list[Boundary] = []
 
     def add(self, time: float, plane: NDArray[np.uint8]) -> None:
         """The picture at `time` seconds, as a small plane of blue, green and red."""
-        change = 0.0
-        if self.plane is not None:
-            change = cv2.norm(plane, self.plane, cv2.NORM_L1) / plane.size / 255
-        self.plane = plane
-        tick = round(time / _TICK)
-        self.recent.append((tick, time, change))
-        while time - self.recent[0][1] > self.patience and len(self.recent) > 16:
+        small = Small(time, plane, self.recent[-1] if self.recent else None)
+        self.recent.append(small)
+        if self.own and small.step >= _PLAIN_STEP:
+            self.proposed[small.tick] = False
+        self._take(self.detector.process_frame(_timecode(small.tick), plane))
+        self.gradual.add(small)
+        self.fades.add(small)
+        while self.proposed and time - float(min(self.proposed) * TICK) > _FLASH:
+            self._confirm(min(self.proposed))
+        while time - self.recent[0].time > 2 * _FLASH + 2 and len(self.recent) > 8:
             self.recent.popleft()
-        self._take(self.detector.process_frame(_timecode(tick), plane))
 
     def finish(self) -> tuple[Boundary, ...]:
         """All boundaries in order; the score is the mean change of colour across each, 0 to 1."""
         if self.recent:
-            self._take(self.detector.post_process(_timecode(self.recent[-1][0])))
-        return tuple(sorted(self.found, key=lambda boundary: boundary.start))
+            self._take(self.detector.post_process(_timecode(self.recent[-1].tick)))
+        for tick in sorted(self.proposed):
+            self._confirm(tick)
+        return _apart(_joined(self.cuts, self.gradual.finish(), self.fades.finish()), self.min_seconds)
 
     def _take(self, cuts: list[FrameTimecode]) -> None:
-        for cut in cuts:
-            for tick, time, change in reversed(self.recent):
-                if tick == cut.pts:
-                    self.found.append(Boundary(start=time, end=time, kind="cut", score=round(change, 4)))
-                    break
+        self.proposed.update((cut.pts, True) for cut in cuts)
+
+    def _confirm(self, tick: int) -> None:
+        by_detector = self.proposed.pop(tick)
+        shown = list(self.recent)
+        # Of pictures with one time stamp only the last is ever shown.
+        at = max((n for n, small in enumerate(shown) if small.tick == tick), default=0)
+        if not at:
+            return
+        before, after = shown[at - 1], shown[at]
+        # At a low rate nothing may lie that near; then it is the next picture on each side.
+        near = [
+            n
+            for n, small in enumerate(shown)
+            if at - 2 <= n < at + 2 or -_AROUND <= small.time - after.time <= _AROUND
+        ]
+        most = max((shown[n].step for n in near if n != at), default=0.0)
+        if after.step < (most if by_detector else _PLAIN * most):
+            return
+        old, new = [shown[n] for n in near if n < at], [shown[n] for n in near if n >= at]
+        if after.step < _PLAIN * most and not _recoloured(old, new):
+            return
+        later = [small for small in shown[at:] if small.time - after.time <= _FLASH + EPSILON]
+        earlier = [small for small in shown[:at] if before.time - small.time <= _FLASH + EPSILON]
+        pairs = [(before, small) for small in _some(later)] + [(small, after) for small in _some(earlier)]
+        if any(change(*pair) < _SAME * after.step or returns(*pair) for pair in pairs):
+            return
+        self.cuts.append(Boundary(after.time, after.time, "cut", round(after.step / 255, 4)))
+
+
+def _some(shot: list[Small]) -> list[Small]:
+    return shot[:: -(-len(shot) // _COMPARED)]
+
+
+def _recoloured(old: list[Small], new: list[Small]) -> bool:
+    """Whether two shots differ in their colours, more than these change within them."""
+    old, new = _some(old), _some(new)
+    across = [recoloured(a, b) for a in old for b in new]
+    within = [recoloured(a, b) for shot in (old, new) for a, b in combinations(shot, 2)]
+    return fmean(across) >= max(_NEW_COLOURS, _NEWER * fmean(within or [0.0]))
+
+
+def _joined(cuts: list[Boundary], gradual: list[Boundary], fades: list[Boundary]) -> list[Boundary]:
+    """All of them without those that are a part of others."""
+    slow = fades + [
+        boundary
+        for boundary in gradual
+        if not any(_meet(boundary, fade) for fade in fades)
+        and not any(_meet(boundary, cut) and 2 * cut.score >= boundary.score for cut in cuts)
+    ]
+    return slow + [cut for cut in cuts if not any(_meet(cut, boundary) for boundary in slow)]
+
+
+def _meet(a: Boundary, b: Boundary) -> bool:
+    return a.start <= b.end + STEP and b.start <= a.end + STEP
+
+
+def _apart(boundaries: list[Boundary], seconds: float) -> tuple[Boundary, ...]:
+    """Of boundaries that start closer together than this, the one of the highest score."""
+    kept: list[Boundary] = []
+    for boundary in sorted(boundaries, key=lambda boundary: boundary.start):
+        if kept and boundary.start - kept[-1].start < seconds - EPSILON:
+            if boundary.score > kept[-1].score:
+                kept[-1] = boundary
+        else:
+            kept.append(boundary)
+    return tuple(kept)
 
 
 def _timecode(tick: int) -> FrameTimecode:
-    return FrameTimecode(Timecode(tick, _TICK), _NO_RATE)
+    return FrameTimecode(Timecode(tick, TICK), _NO_RATE)

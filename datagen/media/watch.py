@@ -1,5 +1,8 @@
 """One pass over the pictures of a video: shot boundaries, training frames, measures."""
 
+import math
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -10,8 +13,10 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from datagen.config import FrameOptions, SceneOptions
+from datagen.media.clock import EPSILON
 from datagen.media.decode import Reading, failure, read_pictures
 from datagen.media.frames import FrameWriter, replacing
+from datagen.media.lookahead import Unsure
 from datagen.media.measure import Measures
 from datagen.media.scenes import Scenes
 from datagen.records import Location, Watched
@@ -19,7 +24,22 @@ from datagen.records import Location, Watched
 _PLANE = 128
 """Longer side, in pixels, of the planes in which cuts are found and measures taken."""
 
-_SCALING = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+_LARGE = 960
+"""Longer side of pictures for which averaging all pixels costs more than averaging some."""
+
+_EXACT = Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+
+_RATE = 12
+"""Pictures looked at a second."""
+
+_MEASURED = 0.25
+"""Seconds between two pictures measured."""
+
+_HELD = 4
+"""Pictures kept in case the next one looked at shows that something happened between."""
+
+_CHANGE = 10.0
+"""Mean change of the colours, 0 to 255, from one picture looked at to the next that makes this likely."""
 
 
 def watch(
@@ -37,17 +57,36 @@ def watch(
     from `start`. Raises Corrupt where not one picture can be read.
     """
     cv2.setNumThreads(1)
+    try:
+        return _watch(location, folder, start, end, scenes, frames, sparing=True)
+    except Unsure:
+        return _watch(location, folder, start, end, scenes, frames, sparing=False)
+
+
+def _watch(
+    location: Location,
+    folder: Location,
+    start: float,
+    end: float | None,
+    scenes: SceneOptions,
+    frames: FrameOptions,
+    sparing: bool,
+) -> Watched:
     reading = Reading()
-    shrinker = Shrinker()
+    sampler = Sampler()
+    measured = -_MEASURED
     boundaries, measures = Scenes(scenes), Measures()
     with replacing(Path(folder.path)) as fresh:
         writer = FrameWriter(fresh, frames)
+        interval = frames.interval if sparing else None
         try:
-            for time, picture in read_pictures(location.path, start, end, reading):
-                plane = shrinker.plane(picture)
-                boundaries.add(time, plane)
-                measures.add(time, plane)
+            for time, picture in read_pictures(location.path, start, end, reading, interval):
                 writer.show(time, picture, reading.aspect)
+                for moment, plane in sampler.planes(time, picture):
+                    boundaries.add(moment, plane)
+                    if moment >= measured + _MEASURED - EPSILON:
+                        measures.add(moment, plane)
+                        measured = moment
             count = writer.finish(reading.duration)
         except FFmpegError as error:
             name = Path(location.path).name
@@ -61,18 +100,44 @@ def watch(
     )
 
 
-class Shrinker:
-    """Makes small planes of blue, green and red of pictures; all of the first one's shape."""
+class Sampler:
+    """Makes small planes of about _RATE pictures a second, and of those between where much changes."""
 
     def __init__(self) -> None:
         self.reformatter = VideoReformatter()
         self.size: tuple[int, int] | None = None
+        self.slot = -1
+        self.passed: deque[tuple[float, VideoFrame]] = deque(maxlen=_HELD)
+        self.plane: NDArray[np.uint8] | None = None
 
-    def plane(self, picture: VideoFrame) -> NDArray[np.uint8]:
-        """Rows of pixels, as stored; not turned for display."""
+    def planes(self, time: float, picture: VideoFrame) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+        """Times and planes to look at now that the picture at `time` is there, in order."""
+        slot = math.floor(time * _RATE + EPSILON)
+        if slot == self.slot:
+            self.passed.append((time, picture))
+            return
+        plane = self.shrink(picture)
+        if self.plane is not None and cv2.norm(plane, self.plane, cv2.NORM_L1) > _CHANGE * plane.size:
+            for moment, between in self.passed:
+                yield moment, self.shrink(between)
+        yield time, plane
+        self.passed.clear()
+        self.slot, self.plane = slot, plane
+
+    def shrink(self, picture: VideoFrame) -> NDArray[np.uint8]:
+        """Rows of blue, green and red, as stored, not turned for display; all of the first one's shape."""
         if self.size is None:
             scale = _PLANE / max(picture.width, picture.height)
             self.size = max(8, round(picture.width * scale)), max(8, round(picture.height * scale))
         width, height = self.size
-        small = self.reformatter.reformat(picture, width, height, "bgr24", interpolation=_SCALING, threads=1)
+        if max(picture.width, picture.height) < _LARGE:
+            return self._scaled(picture, width, height, Interpolation.AREA)
+        # Single pixels would flicker enough to look like changes; the mean of some does not.
+        twice = self._scaled(picture, 2 * width, 2 * height, Interpolation.FAST_BILINEAR)
+        return np.asarray(cv2.resize(twice, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+    def _scaled(self, picture: VideoFrame, width: int, height: int, how: Interpolation) -> NDArray[np.uint8]:
+        small = self.reformatter.reformat(
+            picture, width, height, "bgr24", interpolation=how | _EXACT, threads=1
+        )
         return np.asarray(small.to_ndarray(), np.uint8)

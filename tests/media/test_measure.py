@@ -75,6 +75,15 @@ def test_motion_is_the_mean_change_of_brightness() -> None:
     assert still.motion == 0
 
 
+def test_a_cut_is_no_motion() -> None:
+    pictures = [
+        (n / 8, plane(20 + n, 20 + n, 20 + n) if n < 4 else plane(200 + n, 200 + n, 200 + n))
+        for n in range(8)
+    ]
+    (found,) = measure(pictures, 1)
+    assert found.motion == pytest.approx(1 / 255, abs=1e-4)
+
+
 @given(st.lists(st.floats(0.005, 5), max_size=80), st.floats(0.01, 3))
 def test_stretches_cover_the_video_without_gap(gaps: list[float], last: float) -> None:
     times = [0.0, *itertools.accumulate(gaps)]

@@ -1,8 +1,10 @@
 import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args, get_type_hints
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -67,6 +69,132 @@ def test_boundaries_keep_their_distance(gaps: list[float], detector: str, data: 
     found = [b.start for b in find(times, shots, SceneOptions(detector=detector))]  # type: ignore[arg-type]
     assert set(found) <= set(times[1:])
     assert all(later - earlier >= 0.5 - 1e-5 for earlier, later in itertools.pairwise(found))
+
+
+def mixed(kind: str, share: float, old: Pixels, new: Pixels) -> Pixels:
+    """A picture of a gradual change, in which `share` is done."""
+    if kind == "dissolve":
+        return np.asarray(old * (1 - share) + new * share, np.uint8)
+    if kind == "fade":
+        left = abs(1 - 2 * share)
+        return np.asarray((old if share < 0.5 else new) * left, np.uint8)
+    picture = old.copy()
+    edge = round(share * old.shape[1])
+    picture[:, :edge] = new[:, :edge]
+    return picture
+
+
+def watched(times: list[float], picture_at: Callable[[float], Pixels]) -> tuple[Boundary, ...]:
+    scenes = Scenes(SceneOptions())
+    for time in times:
+        scenes.add(time, picture_at(time))
+    return scenes.finish()
+
+
+def clock(rate: float, seconds: float, uneven: bool = False) -> list[float]:
+    """Times of pictures; with `uneven`, a third of them is missing here and there."""
+    chance = np.random.default_rng(1)
+    return [n / rate for n in range(int(seconds * rate)) if not uneven or not n or chance.random() > 0.35]
+
+
+def panned(seed: int, offset: float) -> Pixels:
+    """A window on a wide smooth landscape; `offset`, 0 to 1, is where it looks."""
+    landscape = np.random.default_rng(seed).integers(0, 256, (6, 40, 3)).astype(np.uint8)
+    wide = cv2.resize(landscape, (1280, 72), interpolation=cv2.INTER_CUBIC)
+    left = round(offset * (1280 - 128))
+    return np.ascontiguousarray(wide[:, left : left + 128])
+
+
+@pytest.mark.parametrize("kind", ["dissolve", "fade", "wipe"])
+@pytest.mark.parametrize("length", [0.8, 1.2])
+@pytest.mark.parametrize(
+    ("rate", "uneven"), [(10.0, False), (12.5, False), (30.0, True), (30.0, False), (60.0, False)]
+)
+def test_gradual_changes_are_found_with_their_ends(
+    kind: str, length: float, rate: float, uneven: bool
+) -> None:
+    def picture(time: float) -> Pixels:
+        return mixed(kind, min(max((time - 2) / length, 0), 1), shot(1), shot(2))
+
+    (found,) = watched(clock(rate, 5 + length, uneven), picture)
+    assert found.kind == kind
+    assert found.start == pytest.approx(2, abs=0.25) and found.end == pytest.approx(2 + length, abs=0.35)
+    assert 0.05 < found.score < 1
+
+
+def test_black_for_long_is_a_shot_of_its_own() -> None:
+    def picture(time: float) -> Pixels:
+        light = float(np.interp(time, [2, 3, 7, 8], [1, 0, 0, 1]))
+        return np.asarray(shot(1 if time < 5 else 2) * light, np.uint8)
+
+    found = watched(clock(25, 10), picture)
+    assert [boundary.kind for boundary in found] == ["fade", "fade"]
+    assert [boundary.start for boundary in found] == [pytest.approx(2, abs=0.2), pytest.approx(7, abs=0.2)]
+
+
+def test_fades_at_either_end_of_the_video_change_no_shot() -> None:
+    def picture(time: float) -> Pixels:
+        return np.asarray(shot(1) * float(np.interp(time, [0, 1, 5, 6], [0, 1, 1, 0])), np.uint8)
+
+    assert watched(clock(25, 6), picture) == ()
+
+
+def flash(time: float) -> Pixels:
+    return np.full((72, 126, 3), 250, np.uint8) if 2 <= time < 2.12 else shot(1)
+
+
+def fading_flash(time: float) -> Pixels:
+    glare = 220 * max(0.0, 1 - (time - 2) / 0.4) if time >= 2 else 0
+    return np.asarray(np.minimum(shot(1) + glare, 255), np.uint8)
+
+
+def blink(time: float) -> Pixels:
+    return shot(1) // 60 if 2 <= time < 2.12 else shot(1)
+
+
+def lamp(time: float) -> Pixels:
+    return np.asarray(shot(1) * (0.4 if 2 <= time < 4 else 0.9), np.uint8)
+
+
+def dimmer(time: float) -> Pixels:
+    return np.asarray(shot(1) * float(np.interp(time, [2, 3], [1, 0.35])), np.uint8)
+
+
+def strobe(time: float) -> Pixels:
+    return np.asarray(shot(1) * (1 if int(time * 8) % 2 else 0.4), np.uint8)
+
+
+def shake(time: float) -> Pixels:
+    return panned(3, 0.5 + 0.03 * np.sin(time * 29) * np.cos(time * 11))
+
+
+def pan(time: float) -> Pixels:
+    return panned(3, time / 15)
+
+
+def passer_by(time: float) -> Pixels:
+    picture = shot(1)
+    edge = int((time - 2) * 126)
+    picture[:, max(edge, 0) : max(edge + 30, 0)] = (20, 30, 60)
+    return picture
+
+
+@pytest.mark.parametrize("rate", [12.0, 24.0, 30.0])
+@pytest.mark.parametrize(
+    "scene",
+    [flash, fading_flash, blink, lamp, dimmer, strobe, shake, pan, passer_by],
+    ids=lambda f: f.__name__,
+)
+def test_light_and_motion_change_no_shot(scene: Callable[[float], Pixels], rate: float) -> None:
+    assert watched(clock(rate, 6), scene) == ()
+
+
+def test_a_cut_amid_motion_is_found() -> None:
+    def picture(time: float) -> Pixels:
+        return panned(3 if time < 3 else 4, time / 15)
+
+    (found,) = watched(clock(24, 6), picture)
+    assert (found.kind, found.start) == ("cut", 3.0)
 
 
 def _score(name: str, folder: Path, detector: str) -> tuple[int, int, int]:
