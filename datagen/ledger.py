@@ -197,10 +197,6 @@ class Ledger:
         row = self._database.execute("SELECT value FROM notes WHERE name = ?", (name,)).fetchone()
         return row[0] if row else None
 
-    def write_note(self, name: str, value: str) -> None:
-        """Keep a value beside the results."""
-        self._database.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, value))
-
 
 class Spool:
     """The file in which one runner keeps its results until the driver has them."""

@@ -112,7 +112,8 @@ class Measure(Struct, frozen=True):
     colour_share: float
     """Share of the picture that has that colour, 0 to 1."""
     motion: float
-    """Mean absolute change of brightness between neighbouring pictures 1/8 s or more apart, 0 to 1."""
+    """Mean absolute change of brightness between neighbouring pictures 1/8 s or more apart, 0 to 1; a jump
+    far larger than the other changes of its second (a cut) is left out."""
 
 
 class Watched(Struct, frozen=True, kw_only=True):

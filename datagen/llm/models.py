@@ -1,19 +1,13 @@
 """Which models write: the endpoints the user named. Without any, the rules do."""
 
 import os
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from msgspec import Struct
 
 from datagen.errors import UsageError
-from datagen.llm.chat import ChatReply, ChatRequest
-from datagen.llm.client import Client, ClientLimits
+from datagen.llm.client import KEY_VARIABLE, Client, ClientLimits
 from datagen.llm.prompts import load_prompt
-
-KEY_VARIABLE = "OPENAI_API_KEY"
-
-Ask = Callable[[ChatRequest], Awaitable[ChatReply]]
 
 
 class Models(Struct, frozen=True, kw_only=True):
