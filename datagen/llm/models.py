@@ -19,6 +19,10 @@ class Models(Struct, frozen=True, kw_only=True):
     vlm_model: str | None = None
     max_in_flight: int | None = None
     """Calls under way at each endpoint; None: as many as it takes."""
+    file_urls: bool = False
+    """Frames go as file:// paths, which the endpoint must be allowed to read."""
+    batch: bool = False
+    """Calls go through the endpoint's Batch API."""
 
 
 def check_models(models: Models) -> Models:
@@ -49,12 +53,16 @@ def open_clients(models: Models, frames: Path) -> dict[str, Client]:
 
     The key comes from the environment and stays inside the client.
     """
-    clients: dict[str, Client] = {}
     limits = ClientLimits(max_in_flight=models.max_in_flight)
     key = os.environ.get(KEY_VARIABLE)
+
+    def open_client(url: str) -> Client:
+        return Client(url, key, frames, limits, file_urls=models.file_urls)
+
+    clients: dict[str, Client] = {}
     if models.llm_url:
-        clients["llm"] = Client(models.llm_url, key, frames, limits)
+        clients["llm"] = open_client(models.llm_url)
     if models.vlm_url:
         same = models.vlm_url == models.llm_url
-        clients["vlm"] = clients["llm"] if same else Client(models.vlm_url, key, frames, limits)
+        clients["vlm"] = clients["llm"] if same else open_client(models.vlm_url)
     return clients
