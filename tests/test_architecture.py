@@ -15,6 +15,7 @@ ALLOWED = {
     "errors": set(),
     "resources": set(),
     "config": BASE,
+    "pipeline_file": BASE | {"config"},
     "ledger": BASE,
     "sandbox": BASE,
     "sources": BASE,
@@ -29,7 +30,13 @@ ALLOWED = {
     "flow": BASE | FLOOR | {"dialogue", "export", "runner"},
     "plan": BASE | FLOOR | {"flow", "runner"},
     "progress": BASE | {"ledger"},
-    "report": BASE | FLOOR | {"plan"},
+    "report": BASE | FLOOR | {"plan", "money", "export"},
+    "money": BASE | FLOOR,
+    "assumptions": BASE | FLOOR | {"money"},
+    "estimate": BASE | FLOOR | {"flow", "plan", "runner", "money", "assumptions"},
+    "options": BASE,
+    "inspect": BASE | FLOOR | {"dialogue", "export"},
+    "__main__": set(),
 }
 ONLY_IN = {
     "openai": {"llm"},
@@ -39,7 +46,7 @@ ONLY_IN = {
     "scenedetect": {"media"},
     "ray": {"engine"},
 }
-LAZY = {"torch", "transformers", "ray"}
+LAZY = {"torch", "transformers", "ray", "vllm"}
 
 
 def room(path: Path) -> str:

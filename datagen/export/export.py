@@ -1,9 +1,10 @@
 """The export: all that the pipeline made of the videos becomes the published tables.
 
-Two passes over the videos in id order: one to see how many dialogues there are, one to write. All files are
-written below `.work/export` first and then swapped in, one table's whole folder after the other, so that no
-table ever mixes shards of two exports. A crash between two swaps can leave tables of two exports side by
-side; the hashes in run.json, which the caller writes last, tell, and exporting again repairs it.
+Two passes over the videos in id order: one to choose what stays and to see how much that is, one to write.
+All files are written below `.work/export` first and then swapped in, one table's whole folder after the
+other, so that no table ever mixes shards of two exports. A crash between two swaps can leave tables of two
+exports side by side; the hashes in run.json, which the caller writes last, tell, and exporting again repairs
+it.
 """
 
 import shutil
@@ -21,9 +22,12 @@ from datagen.config import Config
 from datagen.dialogue.grid import make_turns
 from datagen.export.rl import UserTurnsFile, rl_rows, rl_table
 from datagen.export.schema import TABLES, rows_table, table_schema
+from datagen.export.selection import select
 from datagen.export.sft import SftRow, sft_rows, sft_table
 from datagen.export.shards import ShardWriter, describe_shard, rewrite_shard, shard_count
 from datagen.export.split import assign_splits, hash64
+from datagen.export.statistics import Statistics
+from datagen.export.summary import summarise
 from datagen.export.tables import dialogue_rows, rejected_row, segment_rows, video_row
 from datagen.records import NO_REPLY, Built, Dialogue, Rejection
 
@@ -38,30 +42,31 @@ def export(
     `builts` gives a fresh iterator at each call, in order of video id (as strings), each id once.
     `rejected` holds what belongs to none of them; what was rejected within a video is taken from its Built.
 
-    Raises ValueError where `builts` is out of order.
+    Raises ValueError where `builts` is out of order, UsageError where a file of exclusions cannot be used.
     """
     work = out / ".work" / "export"
     shutil.rmtree(work, ignore_errors=True)
-    videos = 0
-    dialogues: dict[str, int] = {}
-    for built in _in_order(builts()):
-        videos += 1
-        if built.dialogues:
-            dialogues[built.video.id] = len(built.dialogues)
-    splits = assign_splits(dialogues, config.export, config.seed)
-    writers = _open_writers(work / "new", videos, dialogues, splits, config)
+    selection = select(_in_order(builts()), config)
+    splits = assign_splits(selection.dialogues, config.export, config.seed)
+    writers = _open_writers(work / "new", selection.videos, selection.dialogues, splits, config)
+    statistics = Statistics(config, selection.often)
     user_turns = {split: UserTurnsFile(work / "new", split) for split in RL_SPLITS}
     counts: Counter[str] = Counter()
     for rejection in rejected:
         writers["rejected"].add(rejection.video_id, [rejected_row(rejection)])
-    for built in builts():
-        _write_video(built, splits.get(built.video.id, "none"), writers, user_turns, counts, config)
+    for whole in builts():
+        built, lost = selection.apply(whole)
+        if built:
+            split = splits.get(built.video.id, "none")
+            lost += _write_video(built, split, writers, user_turns, counts, statistics, config)
+        writers["rejected"].add(whole.video.id, [rejected_row(rejection) for rejection in lost])
     for writer in writers.values():
         writer.close()
     for file in user_turns.values():
         file.close()
     _order_rows(writers, config)
     report = _report(work / "new", writers, counts)
+    report["statistics"] = summarise(statistics, selection.questions, config.dataset)
     _swap(work, out)
     return report
 
@@ -102,16 +107,19 @@ def _write_video(
     writers: dict[str, ShardWriter],
     user_turns: dict[str, UserTurnsFile],
     counts: Counter[str],
+    statistics: Statistics,
     config: Config,
-) -> None:
+) -> list[Rejection]:
     video = built.video.id
     writers["videos"].add(video, [video_row(built, split, config.frames.interval)])
     writers["segments"].add(video, segment_rows(built))
     writers["dialogues"].add(video, dialogue_rows(built))
-    rejected = list(built.rejected)
+    if built.dialogues:
+        statistics.add_video(built)
+    rejected = []
     for dialogue in sorted(built.dialogues, key=lambda d: d.id):
-        rejected += _write_dialogue(built, dialogue, split, writers, user_turns, counts, config)
-    writers["rejected"].add(video, [rejected_row(rejection) for rejection in rejected])
+        rejected += _write_dialogue(built, dialogue, split, writers, user_turns, counts, statistics, config)
+    return rejected
 
 
 def _write_dialogue(
@@ -121,6 +129,7 @@ def _write_dialogue(
     writers: dict[str, ShardWriter],
     user_turns: dict[str, UserTurnsFile],
     counts: Counter[str],
+    statistics: Statistics,
     config: Config,
 ) -> list[Rejection]:
     interval = config.frames.interval
@@ -135,6 +144,7 @@ def _write_dialogue(
     labels = [turn.label for turn in turns]
     counts.update({"turns": len(labels), "reply_turns": labels.count("reply")})
     counts.update({f"grid.{name}": number for name, number in grid.items()})
+    statistics.add_dialogue(built, dialogue, turns)
     if split == "sft/train":
         sft, dropped = sft_rows(built, dialogue, turns, config.export, interval)
         writers["sft"].add(built.video.id, sft)

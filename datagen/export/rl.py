@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from datagen.config import ExportOptions
 from datagen.export.content import Messages, conversation, frame_path, frame_paths, turns_fault
+from datagen.export.gain import window_gain
 from datagen.export.schema import column, list_array, strings, table_schema
 from datagen.export.spans import Due, due_answers
 from datagen.records import Built, Dialogue, Rejection, Turn
@@ -40,7 +41,8 @@ def rl_rows(
     Everything before a window is in its prompt, so only turns within `max_frames` frames of the video's
     start are used. Dropped, with a row each: answers no turn can earn (`unearnable`), answers beyond
     `max_frames` (`past_max_frames`), windows without an answer (`empty_window`), windows with text that
-    trainers would misread (`format`), and a rest that is too short for a window (`short_window`).
+    trainers would misread (`format`) or in which being right hardly pays (`no_gain`, if `rl_min_gain` is
+    set), and a rest that is too short for a window (`short_window`).
     """
     due, rejected = due_answers(dialogue, turns, interval)
     usable = [turn for turn in turns if turn.last_frame <= options.max_frames]
@@ -55,11 +57,15 @@ def rl_rows(
         row_id = f"{dialogue.id}#seg{number}"
         answers = [d for d in due if d.first <= last and d.last >= first and d.placed >= first]
         fault = turns_fault(usable[: last + 1])
+        truth = _ground_truth(row_id, usable, (first, last), answers)
         if not answers:
             detail = f"no answer is due from {usable[first].time:g} to {usable[last].time:g} s"
             rejected.append(_rejection(dialogue, row_id, "empty_window", detail))
         elif fault:
             rejected.append(_rejection(dialogue, row_id, "format", fault))
+        elif options.rl_min_gain is not None and (gain := window_gain(truth)) <= options.rl_min_gain:
+            detail = f"the truth earns {gain:.3f} more than silence, no more than {options.rl_min_gain:g}"
+            rejected.append(_rejection(dialogue, row_id, "no_gain", detail))
         else:
             rows.append(
                 RlRow(
@@ -67,7 +73,7 @@ def rl_rows(
                     video_id=built.video.id,
                     texts=conversation(usable[: first + 1])[:-1],
                     frames=[turn.last_frame - turn.first_frame + 1 for turn in usable[: first + 1]],
-                    ground_truth=_ground_truth(row_id, usable, (first, last), answers),
+                    ground_truth=truth,
                     user_turns=user_turns[: last + 1],
                 )
             )

@@ -8,6 +8,7 @@ import pyarrow as pa
 from msgspec import Struct
 
 from datagen.config import ExportOptions
+from datagen.export.balance import turn_weights, without_tail
 from datagen.export.content import Messages, conversation, frame_paths, text_fault, turns_fault
 from datagen.export.schema import list_array, strings, table_schema
 from datagen.records import Built, Dialogue, Rejection, Turn
@@ -26,6 +27,8 @@ class SftRow(Struct, frozen=True, kw_only=True):
     """As conversation() gives them."""
     frames: list[int]
     """Number of frames of each turn."""
+    weights: list[float]
+    """Of each turn, as turn_weights() gives them."""
     interval: float
 
 
@@ -36,11 +39,16 @@ def sft_rows(
 
     A later part opens with the question that is still active. A part in which no question is active teaches
     nothing and is dropped (`no_question`), as is a part with text that trainers would misread (`format`).
+    Silence at the end that lasts longer than `silent_tail` is left out first (`silence_balance`).
     """
     rows = []
     rejected = []
     active: str | None = None
-    for part in _parts(turns, options.max_frames):
+    kept = without_tail(turns, options.silent_tail)
+    if len(kept) < len(turns):
+        detail = f"{len(turns) - len(kept)} silent turns after {kept[-1].time:g} s, beyond export.silent_tail"
+        rejected.append(Rejection("export", built.video.id, dialogue.id, "silence_balance", detail))
+    for part in _parts(kept, options.max_frames):
         start = round((part[0].first_frame - 1) * interval, 6)
         row_id = dialogue.id if part[0].first_frame == 1 else f"{dialogue.id}@{round(start * 1000)}"
         question = None if part[0].user else active
@@ -64,6 +72,7 @@ def sft_rows(
                     first_frame=part[0].first_frame,
                     texts=conversation(part, question),
                     frames=[turn.last_frame - turn.first_frame + 1 for turn in part],
+                    weights=turn_weights(part, options.weights),
                     interval=interval,
                 )
             )
@@ -95,6 +104,10 @@ def sft_table(rows: Sequence[SftRow]) -> pa.Table:
         "data_source": strings([row.data_source for row in rows]),
         "dialogue_type": strings([row.dialogue_type for row in rows]),
         "start": pa.array([row.start for row in rows], pa.float64()),
+        "turn_weights": list_array(
+            [len(row.weights) for row in rows],
+            pa.array([weight for row in rows for weight in row.weights], pa.float64()),
+        ),
         "turn_times": list_array([len(row.frames) for row in rows], _turn_times(rows)),
         "frame_interval": pa.array([row.interval for row in rows], pa.float64()),
     }

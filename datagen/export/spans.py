@@ -35,9 +35,11 @@ def due_answers(
     Answers to which the grid gave no reply turn are left out: it has rejected them itself.
 
     A span begins no earlier than the turn that asks its question and ends before the next question's turn;
-    an immediate answer is due from the asking turn on. No turn lies in two spans: a turn on the seam of two
-    belongs to the earlier, whose end it has just shown; of two that overlap the earlier ends where the later
-    begins, but keeps its first turn.
+    an immediate answer is due from the asking turn on. A span reaches to the turn that SFT replies on, where
+    that was rounded up past its end: what SFT teaches must not be what RL punishes. No turn lies in two
+    spans: a turn on the seam of two belongs to the earlier, whose end it has just shown, unless it replies
+    with the later; of two that overlap the earlier ends where the later begins, but keeps its first turn and
+    the one that replies with it.
     """
     times = [turn.time for turn in turns]
     due: list[Due] = []
@@ -59,18 +61,22 @@ def due_answers(
             start, end = max(answer.reply_start, times[index]), min(answer.reply_end, limit)
             if answer.immediate:
                 start, end = times[index], min(max(end, times[index] + interval), limit)
-            before = due[-1] if due and due[-1].end > start else None
-            if before:
-                start = max(start, times[before.first] + interval)
-            elif due and due[-1].end == start:
-                start += INCLUSIVE
             first, last = _turns_in(times, start, end)
-            if first > last or start >= end:
-                detail = f"no turn lies in [{start:g}, {end:g}]: {answer.text}"
+            if first <= last:
+                end = max(end, times[placed])
+            before = due[-1] if due and due[-1].end >= start else None
+            if before and (before.end > start or times[placed] == start):
+                start = max(start, _kept_until(before, placed, times, interval))
+            elif before:
+                start = round(start + INCLUSIVE, 6)
+            first, last = _turns_in(times, start, end)
+            if first > last or start >= end or first > placed:
+                what = "the reply it is joined to comes before" if first <= last else "no turn lies in"
+                detail = f"{what} [{start:g}, {end:g}]: {answer.text}"
                 rejected.append(Rejection("export", dialogue.video_id, item, "unearnable", detail))
                 continue
-            if before:
-                cut = start - INCLUSIVE
+            if before and before.end >= start:
+                cut = round(start - INCLUSIVE, 6)  # a hair less would lose a turn that lies on it
                 due[-1] = structs.replace(before, end=cut, last=_turns_in(times, before.start, cut)[1])
             due.append(
                 Due(
@@ -85,6 +91,13 @@ def due_answers(
                 )
             )
     return due, rejected
+
+
+def _kept_until(due: Due, placed: int, times: Sequence[float], interval: float) -> float:
+    """The earliest start of an answer that replies on turn `placed` and overlaps the span of `due`."""
+    own = due.placed if due.placed < placed else due.first
+    kept = times[max(own, due.first)]
+    return round(kept + (INCLUSIVE if kept > due.start else interval), 6)
 
 
 def asking_turns(dialogue: Dialogue, turns: Sequence[Turn]) -> list[tuple[int, int]]:

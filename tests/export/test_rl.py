@@ -84,9 +84,7 @@ def test_windows_of_a_dialogue_rebuild_it():
     assert decided == [turn.time for turn in turns]
     answers = [entry for row in rows for entry in row["reward_model"]["ground_truth"]["answer"]]
     assert [a["content"] for a in answers] == [a.text for a in d.questions[0].answers]
-    assert [a["reply_timespan"] for a in answers][1:] == [
-        [a.reply_start, a.reply_end] for a in d.questions[0].answers
-    ][1:]
+    assert [a["reply_timespan"] for a in answers][1:4] == [[10.0, 20.0], [20.001, 28.0], [30.0, 40.0]]
     last = user_turns[rows[-1]["extra_info"]["question_id"]]
     assert [turn["time"] for turn in last] == [turn.time for turn in turns]
 
@@ -117,7 +115,7 @@ def test_a_row_in_full():
                     "role": "assistant",
                     "content": "They sit.",
                     "question": "What happens?",
-                    "reply_timespan": [16.0, 26.0],
+                    "reply_timespan": [16.0, 28.0],
                 }
             ],
             "model_pred_timestamps": [12.0, 16.0, 20.0, 24.0, 28.0],
@@ -144,6 +142,16 @@ def test_touching_spans_share_no_turn_even_inclusively():
     assert not rejected
     assert [(a.start, a.end) for a in due] == [(4.0, 8.0), (8.001, 16.0), (16.001, 24.0)]
     assert [(a.first, a.last, a.placed) for a in due] == [(0, 1, 1), (2, 3, 3), (4, 5, 5)]
+
+
+def test_a_span_reaches_to_the_reply_that_was_rounded_up_past_its_end():
+    d = dialogue(
+        question("What?", 0.0, answer("A.", 0.0, 7.0), answer("B.", 7.0, 14.0), answer("C.", 21.0, 24.0))
+    )
+    due, rejected = due_answers(d, grid(d, 12), INTERVAL)
+    assert not rejected
+    assert [(a.start, a.end) for a in due] == [(4.0, 8.0), (8.001, 16.0), (21.0, 24.0)]
+    assert [(a.first, a.last, a.placed) for a in due] == [(0, 1, 1), (2, 3, 3), (5, 5, 5)]
 
 
 def test_an_immediate_answer_is_due_from_the_turn_that_asks():
@@ -173,7 +181,7 @@ def test_an_answer_ends_where_the_next_question_takes_over():
         ),
     )
     due, rejected = due_answers(d, grid(d, 12), INTERVAL)
-    assert [(a.text, a.end) for a in due] == [("A.", 12.0), ("B.", 22.0)]
+    assert [(a.text, a.end) for a in due] == [("A.", 12.0), ("B.", 24.0)]
     assert not rejected
 
 
@@ -200,8 +208,8 @@ def test_only_the_first_max_frames_frames_are_used_and_the_rest_is_reported():
     _, user_turns, rejected = export(d, grid(d, 200))
     assert max(turn["time"] for turns in user_turns.values() for turn in turns) <= 180
     late = [r for r in rejected if r.code == "past_max_frames"]
-    assert len(late) == 21
-    assert "Step 19 " in late[0].detail
+    assert len(late) == 22
+    assert "Step 18 " in late[0].detail
 
 
 def test_hostile_text_drops_the_windows_that_would_show_it():

@@ -87,6 +87,7 @@ def test_the_example_of_the_contract():
         "dialogue_type": "1QnA",
         "start": 0.0,
         "turn_times": [4.0, 8.0],
+        "turn_weights": [1.0, 1.0],
         "frame_interval": 2.0,
     }
 
@@ -210,3 +211,25 @@ def test_rows_keep_the_contract_whatever_the_text(turns, max_frames):
     assert len(set(names)) == len(names) > 0
     kept = sum(len(row["turn_times"]) for row in rows)
     assert kept == len(turns) or rejected
+
+
+def test_a_long_silence_at_the_end_is_left_out_with_a_row_that_says_so():
+    d = dialogue(question("What is being done?", 0, answer("A door opens.", 4, 8)))
+    turns = grid(d, 40)
+    [whole], _ = export(d, turns)
+    [row], [rejection] = export(d, turns, msgspec.structs.replace(OPTIONS, silent_tail=20.0))
+    check_row(row)
+    assert row["turn_times"] == whole["turn_times"][:7] == [4, 8, 12, 16, 20, 24, 28]
+    assert row["messages"] == whole["messages"][:15]
+    assert (rejection.code, rejection.item_id) == ("silence_balance", "v1#0")
+    assert "13 silent turns after 28 s" in rejection.detail
+
+
+@pytest.mark.parametrize("weights", ["none", "inverse_length", "class_balanced"])
+def test_every_part_of_a_dialogue_has_a_weight_a_turn_that_averages_one(weights):
+    d = monitoring(440)
+    rows, _ = export(d, grid(d, 225), msgspec.structs.replace(OPTIONS, weights=weights))
+    assert len(rows) == 3
+    for row in rows:
+        assert len(row["turn_weights"]) == len(row["turn_times"])
+        assert sum(row["turn_weights"]) / len(row["turn_weights"]) == pytest.approx(1, abs=1e-5)

@@ -1,0 +1,31 @@
+"""`datagen COMMAND ...`: each command is a module with a `main`."""
+
+import importlib
+import sys
+
+COMMANDS = {
+    "build": ("datagen.build", "make a dataset from videos, or go on with it"),
+    "validate": ("datagen.inspect.validate", "check a dataset, and whether it would train"),
+    "show": ("datagen.inspect.show", "print a dialogue as a timeline"),
+    "faults": ("datagen.inspect.faults", "test the checks of dialogues by injected faults"),
+}
+
+
+def main() -> int:
+    """Run the command that the first argument names; returns the exit status."""
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name in COMMANDS:
+        status: int = importlib.import_module(COMMANDS[name][0]).main(sys.argv[2:])
+        return status
+    lines = [f"  {command:<10}{what}" for command, (_, what) in COMMANDS.items()]
+    more = "`datagen COMMAND --help` teaches the rest."
+    text = "\n".join(["usage: datagen COMMAND ...", "", *lines, "", more])
+    if name in ("-h", "--help"):
+        print(text)
+        return 0
+    print(f"datagen: no command {name!r}\n{text}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""A dataset as it lies in a folder, whoever wrote it: shards, user turns, frames. Nothing here is trusted."""
+
+import mmap
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datagen.errors import Invalid
+
+FOLDERS = ("videos", "segments", "dialogues", "sft", "rl", "rejected")
+SPLIT = re.compile(r"(train|val)-[0-9]{5}-of-[0-9]{5}\.parquet")
+FRAME = re.compile(r"frames/([^/\0]{1,255})/([0-9]{6,12})\.jpg")
+
+
+def shards(out: Path) -> dict[str, list[Path]]:
+    """The Parquet files of each table by the name of its folder, in order of name."""
+    return {folder: sorted((out / folder).glob("*.parquet")) for folder in FOLDERS}
+
+
+def read_rows(path: Path, columns: list[str] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a shard with their numbers from 0, one row group in memory at a time.
+
+    Raises Invalid where it cannot be read on; text that is no Unicode ends there too.
+    """
+    number = 0
+    try:
+        with pq.ParquetFile(path) as file:
+            for group in range(file.num_row_groups):
+                for batch in file.read_row_group(group, columns=columns).to_batches(max_chunksize=256):
+                    for row in batch.to_pylist():
+                        yield number, row
+                        number += 1
+    except (OSError, pa.ArrowException, ValueError, KeyError) as error:
+        raise Invalid(f"cannot be read after row {number}: {_line(error)}") from None
+
+
+def read_schema(path: Path) -> pa.Schema:
+    """The schema of a shard. Raises Invalid."""
+    try:
+        return pq.read_schema(path)
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise Invalid(f"cannot be read as Parquet: {_line(error)}") from None
+
+
+class Block(msgspec.Struct, frozen=True):
+    """A frame or a question of a user turn."""
+
+    type: str
+    image: str = ""
+    text: str = ""
+
+
+class UserTurn(msgspec.Struct, frozen=True):
+    """One turn of the viewer, as the RL trainer fetches it."""
+
+    role: str
+    time: float
+    content: tuple[Block, ...]
+
+
+class UserTurns:
+    """A file of user turns, mapped into memory and decoded row by row.
+
+    Raises Invalid where it is missing or no JSON object.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            with path.open("rb") as file:
+                # Never closed by hand: the rows below point into it.
+                data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._rows = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+        except (OSError, ValueError, msgspec.MsgspecError, RecursionError) as error:
+            raise Invalid(f"cannot be read as a JSON object: {_line(error)}") from None
+
+    def get(self, question_id: str) -> tuple[UserTurn, ...]:
+        """The turns of a row. Raises Invalid."""
+        try:
+            return msgspec.json.decode(self._rows[question_id], type=tuple[UserTurn, ...])
+        except KeyError:
+            raise Invalid("has no user turns") from None
+        except (ValueError, msgspec.MsgspecError, RecursionError) as error:
+            raise Invalid(f"user turns: {_line(error)}") from None
+
+
+class Frames:
+    """Which frames are there; where the whole folder is missing, `there` tells once for all."""
+
+    def __init__(self, out: Path) -> None:
+        self._root = out / "frames"
+        self._names = lru_cache(maxsize=256)(self._list)
+        self.there = self._root.is_dir()
+
+    def faults(self, paths: Sequence[str], video: str) -> Iterator[str]:
+        """What is wrong with the frames of a row: the first that cannot be read, or a gap between them."""
+        numbers = []
+        for path in paths:
+            match = FRAME.fullmatch(path)
+            if not match or match[1] != video or video in (".", ".."):
+                yield f"{path[:200]!r} is not frames/{video}/<number>.jpg"
+                return
+            if self.there and f"{match[2]}.jpg" not in self._names(video):
+                yield f"{path} does not exist"
+                return
+            numbers.append(int(match[2]))
+        if numbers and numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+            yield "frames do not follow one another"
+
+    def _list(self, video: str) -> frozenset[str]:
+        try:
+            return frozenset(entry.name for entry in (self._root / video).iterdir())
+        except (OSError, ValueError):
+            return frozenset()
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

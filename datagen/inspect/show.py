@@ -1,0 +1,172 @@
+"""`datagen show OUT ID`: a dialogue as a timeline in the terminal, as the viewer would live through it."""
+
+import argparse
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow.dataset as ds
+from msgspec import Struct
+
+from datagen.config import Config
+from datagen.dialogue.grid import make_turns
+from datagen.errors import UsageError
+from datagen.records import Dialogue, Question
+
+_WIDTH = 108
+_INDENT = 22
+_MOST_SHOWN = 20
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `datagen show`; returns the exit status."""
+    p = argparse.ArgumentParser(
+        prog="datagen show",
+        description="Print dialogues as timelines: what is shown (=), asked (?), answered (>), and the turns "
+        "on which nothing is said.",
+    )
+    p.add_argument("out", metavar="OUT", type=Path, help="the folder of a dataset")
+    p.add_argument("id", metavar="ID", nargs="?", help="a dialogue or a video; without it, ids are listed")
+    args = p.parse_args(argv)
+    try:
+        lines = show(args.out, args.id) if args.id else list_ids(args.out)
+        for line in lines:
+            print(line)
+    except UsageError as error:
+        print(f"datagen: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        sys.stderr.close()
+    return 0
+
+
+def list_ids(out: Path) -> Iterator[str]:
+    """A line for each dialogue: id, questions, answers, first question."""
+    for row in _rows(out, "dialogues"):
+        first = row["questions"][0]["text"] if row["questions"] else ""
+        yield plain(f"{row['id']}  {row['question_count']} asked, {row['answer_count']} answers: {first}")
+
+
+def show(out: Path, wanted: str) -> Iterator[str]:
+    """The lines of a dialogue by its id, or of all dialogues of a video by the video's id.
+
+    Raises UsageError where `out` holds no dialogues or none of that id.
+    """
+    found = _rows(out, "dialogues", (ds.field("id") == wanted) | (ds.field("video_id") == wanted))
+    rejected = _rows(out, "rejected", ds.field("video_id") == (found[0]["video_id"] if found else wanted))
+    if not found and not rejected:
+        known = ", ".join(row["id"] for row in _rows(out, "dialogues")[:5])
+        raise UsageError(f"ID {wanted}: no dialogue and no video of {out} has it; there are {known}, ...")
+    for row in found:
+        video = next(iter(_rows(out, "videos", ds.field("id") == row["video_id"])), None)
+        segments = _rows(out, "segments", ds.field("video_id") == row["video_id"])
+        yield from _dialogue_lines(row, video, segments, _config(out))
+    if rejected:
+        yield "rejected:"
+    for row in rejected[:_MOST_SHOWN]:
+        yield from _wrapped("  ", f"{row['stage']} {row['item_id']}: {row['code']}: {row['detail']}")
+    if len(rejected) > _MOST_SHOWN:
+        yield f"  and {len(rejected) - _MOST_SHOWN} more"
+
+
+class _Event(Struct, order=True):
+    """One line of a timeline. At one time: what has ended, then the question, then the reply."""
+
+    time: float
+    rank: int
+    mark: str
+    text: str
+
+
+def _dialogue_lines(
+    row: dict[str, Any], video: dict[str, Any] | None, segments: list[dict[str, Any]], config: Config
+) -> Iterator[str]:
+    yield plain(f"{row['id']}  {row['type']}  by {row['provenance']}")
+    if video:
+        yield plain(
+            f"{video['path']}, {video['duration']:.1f} s, {len(video['cuts'])} cuts, goes to {video['split']}"
+        )
+    events = [
+        _Event(s["end"], 0, f"= {s['start']:.1f}-{s['end']:.1f}", " / ".join(_caption(s))) for s in segments
+    ]
+    asked = msgspec.convert(row["questions"], tuple[Question, ...])
+    numbers = {segment["id"]: number for number, segment in enumerate(segments)}
+    for question in asked:
+        events.append(_Event(question.ask_time, 1, "? asks", f"{question.text} [{question.kind}]"))
+        for answer in question.answers:
+            cited = ",".join(str(numbers[id]) if id in numbers else id for id in answer.evidence)
+            span = f"{answer.reply_start:.1f}-{answer.reply_end:.1f}"
+            rests = f"[{answer.modality}, due {span}, rests on stretch {cited}]"
+            end = question.ask_time if answer.immediate else answer.reply_end
+            events.append(_Event(end, 2, "  answer", f"{answer.text} {rests}"))
+    if video:
+        events += _turn_events(row, video, asked, config)
+    for event in sorted(events):
+        yield from _wrapped(f"{event.time:8.1f} {event.mark:<13}"[:_INDENT], event.text)
+    yield ""
+
+
+def _turn_events(
+    row: dict[str, Any], video: dict[str, Any], asked: tuple[Question, ...], config: Config
+) -> Iterator[_Event]:
+    """The reply turns, and runs of silent ones as one line each."""
+    dialogue = Dialogue(
+        id=row["id"],
+        video_id=row["video_id"],
+        type=row["type"],
+        questions=asked,
+        provenance=row["provenance"],
+    )
+    interval, words = video["frame_interval"], config.dialogue.max_reply_words
+    turns, _, _ = make_turns(dialogue, video["frame_count"], interval, config.export, words, config.seed)
+    silent = []
+    for turn in turns:
+        if turn.label == "silent":
+            silent.append(turn.time)
+            continue
+        if silent:
+            yield _Event(silent[0], 3, "  silent", f"{len(silent)} turns, until {silent[-1]:.1f}")
+        silent = []
+        yield _Event(turn.time, 4, "> says", turn.text)
+    if silent:
+        yield _Event(silent[0], 3, "  silent", f"{len(silent)} turns, until {silent[-1]:.1f}")
+
+
+def _caption(segment: dict[str, Any]) -> Iterator[str]:
+    if segment["seen"]:
+        yield segment["seen"]
+    if segment["heard"]:
+        yield f"heard: {segment['heard']}"
+
+
+def _config(out: Path) -> Config:
+    """The options a dataset was built with; the defaults where it does not say."""
+    try:
+        return msgspec.convert(msgspec.json.decode((out / "run.json").read_bytes())["pipeline"], Config)
+    except (OSError, msgspec.MsgspecError, KeyError, TypeError):
+        return Config(name="")
+
+
+def _rows(out: Path, table: str, where: ds.Expression | None = None) -> list[dict[str, Any]]:
+    files = sorted((out / table).glob("*.parquet"))
+    if not files:
+        raise UsageError(f"OUT {out}: holds no {table}/*.parquet; give the folder of a finished build")
+    try:
+        rows: list[dict[str, Any]] = ds.dataset(files, format="parquet").to_table(filter=where).to_pylist()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"OUT {out}: {table} cannot be read: {str(error).splitlines()[0]}") from None
+    return rows
+
+
+def _wrapped(head: str, text: str) -> Iterator[str]:
+    lines = textwrap.wrap(plain(text), _WIDTH - len(head), break_long_words=True) or [""]
+    yield plain(head) + lines[0]
+    yield from (" " * len(head) + line for line in lines[1:])
+
+
+def plain(text: str) -> str:
+    """Text that cannot steer a terminal: control and bidirectional marks are shown as escapes."""
+    return "".join(c if c.isprintable() else " " if c in "\n\t" else f"\\u{ord(c):04x}" for c in text)
