@@ -1,16 +1,10 @@
-"""A pipeline file (YAML, values only) becomes one frozen, typed Config. Unknown keys are errors."""
+"""All values of a pipeline, frozen and typed; `pipeline_file` reads them."""
 
-import difflib
-from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Annotated, Literal, get_args
 
-import msgspec
-import yaml
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from datagen.errors import UsageError
 from datagen.records import Placement
-from datagen.resources import resource
 
 
 class SceneOptions(Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,11 +38,26 @@ class SegmentOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """sentences: a silence this long ends a segment even in mid-sentence."""
 
 
+_Live = Literal["narrate", "guide", "monitor", "detect", "count", "state_change", "mistake"]
+_Silent = Literal["never", "unanswerable", "swap", "stop"]
+Shape = Literal[_Live, "recall", "realtime", "follow_up", _Silent]
+SILENT_KINDS: tuple[Shape, ...] = get_args(_Silent)
+"""Questions to which silence is the right answer."""
+
+
 class DialogueOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """What dialogues are made of a video."""
 
     type: Literal["1qna", "nqna", "mixed"] = "nqna"
     """mixed: half the videos each way."""
+    shapes: tuple[Shape, ...] = get_args(Shape)
+    """Questions to make; the rules leave out those that cannot be told true without a model."""
+    writing: Literal["at_once", "incremental"] = "at_once"
+    """By a model: all of a video in one request, or each reply from what came before it alone."""
+    judge: bool = True
+    """By a model: every reply must be borne out by what came before it, every silence by all there is."""
+    tighten: bool = False
+    """By a model that sees: replies are due from the first training frame that suffices for them."""
     min_questions: int = 2
     max_questions: int = 4
     seconds_per_question: float = 45.0
@@ -70,8 +79,40 @@ class ExportOptions(Struct, frozen=True, forbid_unknown_fields=True):
     val_fraction: float = 0.1
     """Share of the RL videos kept for validation."""
     rl_window_seconds: tuple[float, float] = (20.0, 60.0)
+    rl_min_gain: float | None = None
+    """RL: windows in which the truth earns no more than this beyond silence are left out; None: none are."""
+    keep_silent: float = 1.0
+    """Share of the dialogues without any answer that are kept."""
+    silent_tail: float | None = None
+    """SFT: seconds of silence kept after the last reply or question; None: all."""
+    weights: Literal["none", "inverse_length", "class_balanced"] = "none"
+    """SFT: how much each turn's loss should count."""
     dialogues_per_shard: int = 4096
     row_group_size: int = 256
+
+
+class DatasetOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """What holds of the dataset as a whole: what must not be in it, and what is out of proportion in it."""
+
+    exclude_videos: str | None = None
+    """Path of a file of benchmark videos: ids or names, one a line, or a benchmark's JSON."""
+    exclude_questions: str | None = None
+    """Path of a file of benchmark questions: one a line, or a benchmark's JSON."""
+    languages: tuple[str, ...] = ()
+    """Codes such as en: dialogues in other languages are left out; none: all are kept."""
+    duplicate_similarity: float = 0.8
+    """Two questions this alike (Jaccard similarity of their three-letter pieces) count as one."""
+    max_question_share: float = 0.01
+    """A question that makes up more of all those a model wrote is flagged as near_duplicate_question ..."""
+    cap_questions: bool = False
+    """... and the dialogues that ask it beyond that share are left out."""
+    min_reply_rate: float = 0.1
+    """Bounds of each source, beyond which it is flagged as silence_balance: replies over turns ..."""
+    max_reply_rate: float = 0.6
+    max_silent_seconds: float = 120.0
+    """... the longest silence ..."""
+    max_no_reply_share: float = 0.2
+    """... and the share of dialogues without a reply."""
 
 
 class LimitOptions(Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,6 +132,47 @@ class LimitOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """Memory a worker may use."""
 
 
+class CallOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """How long a call to a model may take."""
+
+    call_seconds: float = 180.0
+    """One try, from connecting to the last byte."""
+    budget_seconds: float = 400.0
+    """No further try of a call begins later than this after its first."""
+
+
+class CheckOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """When the checks that need no model turn something away. Shares are of words that carry meaning."""
+
+    leak_share: float = 0.15
+    """future_leak_answer: words of a reply that are known only later, more than this."""
+    question_leak_share: float = 0.25
+    """future_leak_question: words of a question that are known only later, this much or more."""
+    least_coverage: float = 0.5
+    """unanswerable: words of a reply that stand in its evidence, less than this."""
+    repeat_rouge: float = 0.7
+    """repeat: ROUGE-L F1 with an earlier reply, this much or more, and no word of news ..."""
+    least_novelty: float = 0.3
+    """... or pairs of neighbouring words that no earlier reply has, less than this."""
+    max_span_seconds: float = 60.0
+    """span_width: a reply span longer than this ..."""
+    max_span_share: float = 0.5
+    """... or than this share of the video, where it is longer than 20 s too."""
+    heard_share: float = 0.34
+    """heard_not_seen: words of a reply labelled visual that were only heard, more than this."""
+
+
+class Price(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a model costs."""
+
+    input: Annotated[float, Meta(ge=0, le=1e6)]
+    """USD for a million tokens of prompts."""
+    output: Annotated[float, Meta(ge=0, le=1e6)]
+    """USD for a million tokens of replies."""
+    batch: Annotated[float, Meta(ge=0, le=1)] = 0.5
+    """Share of these that is paid for calls through a batch interface."""
+
+
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """All values of a pipeline."""
 
@@ -100,139 +182,10 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     frames: FrameOptions = FrameOptions()
     segment: SegmentOptions = SegmentOptions()
     dialogue: DialogueOptions = DialogueOptions()
+    checks: CheckOptions = CheckOptions()
     export: ExportOptions = ExportOptions()
+    dataset: DatasetOptions = DatasetOptions()
     limits: LimitOptions = LimitOptions()
-
-
-def load_config(pipeline: str, overrides: list[str]) -> Config:
-    """Read a pipeline by name (`nqna`) or by path (`my.yaml`), apply `--set key=value` and check it.
-
-    Raises UsageError naming the file, the key and the fix.
-    """
-    path = find_pipeline(pipeline)
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise UsageError(f"{path}: must hold `key: value` lines, not a {type(values).__name__}")
-    _check_keys(values, Config, str(path), "")
-    for override in overrides:
-        _apply(values, override)
-    values.setdefault("name", path.stem)
-    where = f"{path}" + (f" with --set {' '.join(overrides)}" if overrides else "")
-    try:
-        config = msgspec.convert(values, Config)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"{where}: {_plain(str(error))}") from None
-    _check_values(config, where)
-    return config
-
-
-def find_pipeline(pipeline: str) -> Path:
-    """Path of a pipeline file given by path or by the name of one that comes with datagen."""
-    if pipeline.endswith((".yaml", ".yml")):
-        path = Path(pipeline)
-        if not path.is_file():
-            raise UsageError(f"--pipeline {pipeline}: no such file")
-        return path
-    folder = resource("pipelines")
-    known = sorted(p.stem for p in folder.glob("*.yaml"))
-    if pipeline not in known:
-        raise UsageError(
-            f"--pipeline {pipeline}: unknown{_suggest(pipeline, known)}; known pipelines are "
-            f"{', '.join(known)}, or give the path of a .yaml file"
-        )
-    return folder / f"{pipeline}.yaml"
-
-
-def _suggest(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f", did you mean `{close[0]}`?" if close else ""
-
-
-def _check_keys(values: dict[str, Any], struct: type[Struct], where: str, prefix: str) -> None:
-    hints = get_type_hints(struct)
-    for key, value in values.items():
-        if key not in hints:
-            known = ", ".join(hints)
-            hint = _suggest(str(key), list(hints)) or f"; known keys here are {known}"
-            raise UsageError(f"{where}: unknown key `{prefix}{key}`{hint}")
-        inner = hints[key]
-        if isinstance(inner, type) and issubclass(inner, Struct):
-            if not isinstance(value, dict):
-                raise UsageError(f"{where}: `{prefix}{key}` must hold keys of its own")
-            _check_keys(value, inner, where, f"{prefix}{key}.")
-
-
-def _apply(values: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise UsageError(f"--set {override}: write it as key=value, such as frames.interval=1")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        value = text
-    *parents, last = key.split(".")
-    nested: dict[str, Any] = {last: value}
-    for parent in reversed(parents):
-        nested = {parent: nested}
-    _check_keys(nested, Config, f"--set {override}", "")
-    place = values
-    for parent in parents:
-        place = place.setdefault(parent, {})
-    place[last] = value
-
-
-def _plain(message: str) -> str:
-    text, _, at = message.partition(" - at `$.")
-    return f"`{at.rstrip('`')}`: {text}" if at else text
-
-
-_BOUNDS: dict[str, tuple[float, float]] = {
-    "scenes.min_seconds": (0, 60),
-    "frames.interval": (0.04, 3600),
-    "frames.max_pixels": (28 * 28, 100_000_000),
-    "frames.quality": (1, 95),
-    "segment.min_seconds": (0.04, 3600),
-    "segment.max_seconds": (0.04, 36000),
-    "segment.pause_seconds": (0, 3600),
-    "dialogue.min_questions": (1, 100),
-    "dialogue.max_questions": (1, 100),
-    "dialogue.seconds_per_question": (1, 36000),
-    "dialogue.max_reply_words": (3, 1000),
-    "export.frames_per_turn": (1, 64),
-    "export.max_frames": (1, 100_000),
-    "export.rl_fraction": (0, 1),
-    "export.val_fraction": (0, 1),
-    "export.dialogues_per_shard": (1, 1_000_000),
-    "export.row_group_size": (1, 1_000_000),
-    "limits.max_failures": (0, 1e9),
-    "limits.max_seconds": (1, 1e6),
-    "limits.watch_seconds": (1, 1e6),
-    "limits.watch_ratio": (0, 1000),
-    "limits.step_seconds": (1, 1e6),
-    "limits.memory_mb": (256, 1_000_000),
-}
-
-
-def _check_values(config: Config, where: str) -> None:
-    for key, (low, high) in _BOUNDS.items():
-        group, name = key.split(".")
-        value = getattr(getattr(config, group), name)
-        if not low <= value <= high:
-            raise UsageError(f"{where}: `{key}` is {value:g}, must lie between {low:g} and {high:g}")
-    pairs = (
-        ("segment.min_seconds", config.segment.min_seconds, config.segment.max_seconds / 2),
-        ("dialogue.min_questions", config.dialogue.min_questions, config.dialogue.max_questions),
-        ("export.jitter", *config.export.jitter),
-        ("export.rl_window_seconds", *config.export.rl_window_seconds),
-        ("export.frames_per_turn", config.export.frames_per_turn, config.export.max_frames),
-    )
-    for key, low, high in pairs:
-        if not 0 <= low <= high:
-            note = " (half of segment.max_seconds)" if key == "segment.min_seconds" else ""
-            raise UsageError(f"{where}: `{key}` is {low:g}, more than its upper bound {high:g}{note}")
-    if config.export.jitter[1] > 1:
-        raise UsageError(f"{where}: `export.jitter` ends at {config.export.jitter[1]:g}, at most 1")
-    assert config.export.placement in get_args(Placement)
+    calls: CallOptions = CallOptions()
+    prices: dict[str, Price] = {}
+    """By the model's name, as given on the command line. Results do not depend on them."""

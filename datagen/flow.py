@@ -4,14 +4,19 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from datagen.config import Config
 from datagen.dialogue.checks import check_dialogue
+from datagen.dialogue.judge import judge_answers
 from datagen.dialogue.synthesize import synthesize
-from datagen.errors import Invalid, Rejected
+from datagen.dialogue.tighten import tighten
+from datagen.errors import Invalid, Rejected, UsageError
 from datagen.ledger import key_of
 from datagen.llm.captions import caption_segments
-from datagen.llm.client import Client
+from datagen.llm.chat import Asks
 from datagen.llm.models import Models, models_key
+from datagen.llm.repair import Ask, all_of
 from datagen.llm.rule_captions import rule_captions
 from datagen.llm.rule_dialogues import rule_dialogues
 from datagen.media.probe import probe
@@ -33,16 +38,16 @@ from datagen.runner import Step
 from datagen.segments import aligned, make_segments
 from datagen.sources.sidecar import read_sidecar
 
-VERSIONS = {"probe": 1, "watch": 1, "read_sidecar": 1, "ask": 1, "flow": 1}
+VERSIONS = {"probe": 1, "watch": 1, "read_sidecar": 1, "ask": 1, "flow": 2}
 """Raise a step's number when its results change; `flow` stands for all that is not a step of its own."""
 
 
 def flow_key(entry: Entry, config: Config, models: Models) -> str:
     """Key of a video's outcome: everything that it depends on. The export's options are not among it."""
-    options = (config.scenes, config.frames, config.segment, config.dialogue, config.limits.max_seconds)
+    made = (config.scenes, config.frames, config.segment, config.dialogue, config.checks)
+    options = (*made, config.limits.max_seconds, config.seed)
     versions = sorted(VERSIONS.items())
-    written_by = models_key(models)
-    return key_of("flow", VERSIONS["flow"], (entry, *options, config.seed, versions, written_by))
+    return key_of("flow", VERSIONS["flow"], (entry, *options, versions, models_key(models)))
 
 
 def frames_key(config: Config) -> str:
@@ -51,10 +56,12 @@ def frames_key(config: Config) -> str:
 
 
 async def flow(
-    step: Step, entry: Entry, config: Config, frames: Path, models: Models, clients: dict[str, Client]
+    step: Step, entry: Entry, config: Config, frames: Path, models: Models, clients: dict[str, Asks]
 ) -> Built:
     """Make segments, captions and checked dialogues of one video; its frames go below `frames`."""
     limits = config.limits
+    if config.dialogue.tighten and not models.vlm_model:
+        raise UsageError("dialogue.tighten: needs a model that sees: --vlm-url and --vlm-model")
     place = Location(entry.path)
     video = await step(probe, place, entry, seconds=limits.step_seconds + entry.size / 20e6)
     if video.duration > limits.max_seconds:
@@ -77,18 +84,22 @@ async def flow(
             f"{watched.duration:.2f} s is shorter than one frame interval ({config.frames.interval:g} s)"
         )
     sidecar, rejected = await _sidecar(step, entry, video, limits.step_seconds)
+    if sidecar and sidecar.language and not video.language:
+        video = replace(video, language=sidecar.language)
     segments, unusable = make_segments(video, watched, sidecar, config.segment)
     material = _Material(video, watched, sidecar, segments, aligned(video, watched, sidecar))
     captions, uncaptioned = await _captions(step, material, config, frames, models, clients)
     dialogues, unwritten = await _dialogues(step, material, captions, config, models, clients)
     checked, faults = _check(dialogues, segments, captions, config)
+    proved, unproved = await _judge(step, checked, segments, captions, config, models, clients)
+    timed = await _tighten(step, proved, material, config, frames, models, clients)
     return Built(
         video=video,
         watched=watched,
         segments=segments,
         captions=captions,
-        dialogues=checked,
-        rejected=(*rejected, *unusable, *uncaptioned, *unwritten, *faults),
+        dialogues=timed,
+        rejected=(*rejected, *unusable, *uncaptioned, *unwritten, *faults, *unproved),
     )
 
 
@@ -108,6 +119,11 @@ async def _sidecar(
     return sidecar, sidecar.rejected
 
 
+def _ask(step: Step, client: Asks) -> Ask:
+    """The one place where model calls become durable: a finished one is never made again."""
+    return partial(step.call, client.ask)
+
+
 class _Material(NamedTuple):
     """What there is to write from."""
 
@@ -124,13 +140,13 @@ async def _captions(
     config: Config,
     frames: Path,
     models: Models,
-    clients: dict[str, Client],
+    clients: dict[str, Asks],
 ) -> tuple[tuple[Caption, ...], tuple[Rejection, ...]]:
     video, watched, sidecar, segments, narrations = material
     if not models.vlm_model:
         found = rule_captions(video, watched, segments, narrations, sidecar.format if sidecar else None)
         return found, ()
-    ask = partial(step.call, clients["vlm"].ask)
+    ask = _ask(step, clients["vlm"])
     interval = config.frames.interval
     return await caption_segments(
         video, watched, segments, narrations, ask, models.vlm_model, frames, interval
@@ -143,13 +159,14 @@ async def _dialogues(
     captions: tuple[Caption, ...],
     config: Config,
     models: Models,
-    clients: dict[str, Client],
+    clients: dict[str, Asks],
 ) -> tuple[tuple[Dialogue, ...], tuple[Rejection, ...]]:
     video, _, _, segments, narrations = material
     if not models.llm_model:
         return rule_dialogues(video, segments, captions, narrations, config.dialogue, config.seed)
-    ask = partial(step.call, clients["llm"].ask)
-    return await synthesize(video, segments, captions, config.dialogue, config.seed, ask, models.llm_model)
+    ask = _ask(step, clients["llm"])
+    options, checks = config.dialogue, config.checks
+    return await synthesize(video, segments, captions, options, config.seed, ask, models.llm_model, checks)
 
 
 def _check(
@@ -160,9 +177,46 @@ def _check(
 ) -> tuple[tuple[Dialogue, ...], tuple[Rejection, ...]]:
     good: list[Dialogue] = []
     faults: list[Rejection] = []
+    most = config.dialogue.max_reply_words
     for dialogue in dialogues:
-        checked, found = check_dialogue(dialogue, segments, captions, config.dialogue.max_reply_words)
+        checked, found = check_dialogue(dialogue, segments, captions, most, config.checks)
         faults.extend(found)
         if checked is not None:
             good.append(checked)
     return tuple(good), tuple(faults)
+
+
+async def _judge(
+    step: Step,
+    dialogues: tuple[Dialogue, ...],
+    segments: tuple[Segment, ...],
+    captions: tuple[Caption, ...],
+    config: Config,
+    models: Models,
+    clients: dict[str, Asks],
+) -> tuple[tuple[Dialogue, ...], tuple[Rejection, ...]]:
+    """What a model wrote is proved; the rules say only what is known by then."""
+    model = models.llm_model
+    if not (config.dialogue.judge and model):
+        return dialogues, ()
+    ask = _ask(step, clients["llm"])
+    judged = await all_of([judge_answers(one, segments, captions, ask, model) for one in dialogues])
+    return tuple(kept for kept, _ in judged if kept), tuple(row for _, rows in judged for row in rows)
+
+
+async def _tighten(
+    step: Step,
+    dialogues: tuple[Dialogue, ...],
+    material: _Material,
+    config: Config,
+    frames: Path,
+    models: Models,
+    clients: dict[str, Asks],
+) -> tuple[Dialogue, ...]:
+    model = models.vlm_model
+    if not (config.dialogue.tighten and model):
+        return dialogues
+    ask, interval = _ask(step, clients["vlm"]), config.frames.interval
+    segments, watched = material.segments, material.watched
+    timed = [tighten(one, segments, watched, ask, model, frames, interval) for one in dialogues]
+    return tuple(await all_of(timed))

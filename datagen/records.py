@@ -214,7 +214,8 @@ class Answer(Struct, frozen=True, kw_only=True):
     """The stretch in which the reply is welcome."""
     immediate: bool = False
     """Given at once when the question is asked, from what was shown before."""
-    modality: Modality = "visual"
+    modality: Modality | Literal["both"] = "visual"
+    """Whether what it says was seen, only heard, or partly one and partly the other."""
 
 
 class Question(Struct, frozen=True, kw_only=True):

@@ -13,7 +13,9 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
+from datagen.config import SILENT_KINDS
 from datagen.dialogue.notes import Notes
+from datagen.llm.kinds import WAITING_KINDS
 from datagen.llm.repair import Fault
 from datagen.llm.text import count_words, normalised
 from datagen.records import NO_REPLY, Answer, Dialogue, Question
@@ -21,10 +23,8 @@ from datagen.records import NO_REPLY, Answer, Dialogue, Question
 START = "START"
 QUESTION_WORDS = (4, 25)
 LEAST_REPLY_WORDS = 3
-SILENT_KINDS = ("never", "unanswerable")
-"""Questions to which silence is the right answer."""
-WAITING_KINDS = ("detect", "state_change", "mistake", *SILENT_KINDS)
-"""Questions that may name what has not been shown yet."""
+_SECOND_KINDS = ("follow_up", "stop")
+"""Questions that mean nothing unless another one has been asked."""
 _LEAK_SHARE = 0.5
 """Share of a question's words that come up only after the segment in which it is asked."""
 
@@ -128,8 +128,11 @@ class _Drafting:
         text = " ".join(item["question"].split())
         kind, immediate = item["type"], item.get("immediate")
         sound = self._is_question(text, kind, place, f"{path}/question")
+        if kind in _SECOND_KINDS and not self.asked:
+            self.fault(f"{path}/type", "ambiguous_reference", kind, "a type that needs no question before it")
+            return
         given = [*item["answers"], *([immediate] if immediate else [])]
-        if kind in SILENT_KINDS and any(_spoken(one["reply"]) for one in given):
+        if kind in SILENT_KINDS and any(spoken(one["reply"]) for one in given):
             self.fault(f"{path}/type", "unanswerable", kind, "a type whose questions have replies")
             return
         answers = self._answers(item["answers"], path, place + 1, stop)
@@ -167,7 +170,7 @@ class _Drafting:
         """The answers on segments number `start` to before `stop`, in order of time."""
         found: dict[int, _Placed] = {}
         for number, item in enumerate(items):
-            text, own = _spoken(item["reply"]), f"{path}/answers/{number}"
+            text, own = spoken(item["reply"]), f"{path}/answers/{number}"
             if not text:
                 continue
             mark, place = item["segment"], self.notes.place(item["segment"])
@@ -189,7 +192,7 @@ class _Drafting:
 
     def _immediate(self, item: Any, path: str, place: int) -> _Placed | None:
         """The answer given at once, from segments up to number `place`."""
-        text = _spoken(item["reply"])
+        text = spoken(item["reply"])
         if not text:
             return None
         if place < 0:
@@ -272,7 +275,7 @@ class _Drafting:
         return Draft(tuple(dialogues), paths, tuple(self.faults))
 
 
-def _spoken(reply: str | None) -> str:
+def spoken(reply: str | None) -> str:
     """A reply as one line; empty where the model is silent, in whichever way it says so."""
     text = " ".join((reply or "").split())
     return "" if text.strip("\"'.").upper() == NO_REPLY else text

@@ -1,22 +1,22 @@
-"""A judge model reads each reply twice: with what was known when it was given, then with everything.
+"""A judge model proves what a dialogue says: each reply from what was known by then, each silence from all.
 
-What only the second reading bears out leaks the future. Every answer is judged by itself, all at once.
+A reply that this does not bear out is read again with everything: what only the second reading bears out
+leaks the future, what neither does is invented. Every reply and silence is judged by itself, all at once.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from datagen.dialogue.drafts import SILENT_KINDS
+from datagen.config import SILENT_KINDS
 from datagen.dialogue.notes import Notes
 from datagen.errors import Invalid, Refused
+from datagen.llm.kinds import RETURNING_KINDS
 from datagen.llm.prompts import load_prompt, make_request
 from datagen.llm.repair import Ask, Fault, all_of, ask_checked
 from datagen.records import Answer, Caption, Dialogue, Question, Rejection, Segment
 
-_RETURNING_KINDS = ("detect", "state_change")
-"""Questions to which the same reply is right again when the same thing happens again."""
 _MOST_EARLIER = 30
 """Earlier replies that the judge is shown, the newest."""
 
@@ -24,59 +24,106 @@ _MOST_EARLIER = 30
 async def judge_answers(
     dialogue: Dialogue, segments: tuple[Segment, ...], captions: tuple[Caption, ...], ask: Ask, model: str
 ) -> tuple[Dialogue | None, tuple[Rejection, ...]]:
-    """The dialogue without the answers that a judge turns away, and a row of stage `verify` for each.
+    """The dialogue without what a judge turns away, and a row of stage `verify` for each.
 
-    Codes: future_leak_answer, unanswerable, repeat, ambiguous_reference; Invalid or Refused for an answer
-    that could not be judged, which is no proof that it is good. A question goes with its last answer, unless
-    it was meant to have none, and a dialogue with its last question. Raises Provider.
+    Codes of answers: future_leak_answer, unanswerable, repeat, ambiguous_reference; of a question that is to
+    be met with silence: missed_reply; Invalid or Refused for what could not be judged, which is no proof that
+    it is good. A question goes with its last answer, unless it was meant to have none, and a dialogue with
+    its last question. Raises Provider.
     """
-    notes = Notes(segments, captions)
+    court = _Court(Notes(segments, captions), ask, model)
     places = {segment.id: place for place, segment in enumerate(segments)}
-    tasks = []
     earlier: list[str] = []
-    for question in dialogue.questions:
+    tasks = []
+    for number, question in enumerate(dialogue.questions):
+        if question.kind in SILENT_KINDS:
+            tasks.append(_silence(court, question, _stop(dialogue, number, segments)))
         for answer in question.answers:
             cited = [places[id] for id in answer.evidence if id in places]
-            tasks.append(_verdict(question, answer, cited, tuple(earlier), notes, ask, model))
+            tasks.append(_verdict(court, question, answer, cited, tuple(earlier)))
             earlier.append(answer.text)
-    verdicts = iter(await all_of(tasks))
+    return _judged(dialogue, await all_of(tasks), model)
+
+
+class _Court(NamedTuple):
+    """What all verdicts on one dialogue share."""
+
+    notes: Notes
+    ask: Ask
+    model: str
+
+
+_Verdict = tuple[str, str] | None
+"""Code and reason to turn something away, if there is one."""
+
+
+def _stop(dialogue: Dialogue, number: int, segments: tuple[Segment, ...]) -> int:
+    """How many segments begin before question `number` is taken over."""
+    following = dialogue.questions[number + 1 : number + 2]
+    return sum(segment.end <= following[0].ask_time for segment in segments) if following else len(segments)
+
+
+def _judged(
+    dialogue: Dialogue, verdicts: Sequence[_Verdict], model: str
+) -> tuple[Dialogue | None, tuple[Rejection, ...]]:
+    """What the verdicts, in the order of the dialogue, leave of it."""
+    following = iter(verdicts)
     kept: list[Question] = []
     rejected: list[Rejection] = []
 
-    def reject(item: str, code: str, detail: str) -> None:
-        rejected.append(Rejection("verify", dialogue.video_id, item, code, detail))
+    def stands(item: str, text: str) -> bool:
+        verdict = next(following)
+        if verdict:
+            detail = f"judged by {model}: {verdict[1]}: {text[:300]!r}"
+            rejected.append(Rejection("verify", dialogue.video_id, item, verdict[0], detail))
+        return verdict is None
+
+    def drop(item: str, detail: str) -> None:
+        rejected.append(Rejection("verify", dialogue.video_id, item, "unanswerable", detail))
 
     for q, question in enumerate(dialogue.questions):
         item = f"{dialogue.id}/q{q}"
-        answers = []
-        for a, answer in enumerate(question.answers):
-            if verdict := next(verdicts):
-                reject(f"{item}/a{a}", verdict[0], f"judged by {model}: {verdict[1]}: {answer.text[:300]!r}")
-            else:
-                answers.append(answer)
-        if answers or question.kind in SILENT_KINDS:
-            kept.append(replace(question, answers=tuple(answers)))
-        else:
-            reject(item, "unanswerable", f"no answer is left: {question.text[:300]!r}")
+        silent = question.kind in SILENT_KINDS
+        holds = not silent or stands(item, question.text)
+        answers = tuple(
+            answer for a, answer in enumerate(question.answers) if stands(f"{item}/a{a}", answer.text)
+        )
+        if holds and (answers or silent):
+            kept.append(replace(question, answers=answers))
+        elif not silent:
+            drop(item, f"no answer is left: {question.text[:300]!r}")
     if not kept:
-        reject(dialogue.id, "unanswerable", f"no question is left of {len(dialogue.questions)}")
+        drop(dialogue.id, f"no question is left of {len(dialogue.questions)}")
         return None, tuple(rejected)
     return replace(dialogue, questions=tuple(kept)), tuple(rejected)
 
 
+async def _silence(court: _Court, question: Question, stop: int) -> _Verdict:
+    """Whether a question that is to be met with silence deserves a reply before segment number `stop`."""
+    if question.kind == "stop":
+        return None
+
+    def check(value: dict[str, Any]) -> list[Fault]:
+        return _mark_faults(value, "called_for", court.notes)
+
+    values = {"notes": court.notes.rows(stop), "question": question.text}
+    try:
+        value, faults = await ask_checked(
+            make_request(load_prompt("silence"), court.model, values), check, court.ask
+        )
+    except (Invalid, Refused) as failure:
+        return type(failure).__name__, str(failure)
+    if faults:
+        return "Invalid", f"the judge cites {faults[0].text[:80]!r}, which does not exist"
+    return ("missed_reply", value["hint"] or "no reason given") if value["called_for"] else None
+
+
 async def _verdict(
-    question: Question,
-    answer: Answer,
-    cited: Sequence[int],
-    earlier: tuple[str, ...],
-    notes: Notes,
-    ask: Ask,
-    model: str,
-) -> tuple[str, str] | None:
-    """Code and reason to turn an answer away, if there is one."""
+    court: _Court, question: Question, answer: Answer, cited: Sequence[int], earlier: tuple[str, ...]
+) -> _Verdict:
     if not cited:
         return "unanswerable", "no evidence"
-    now = max(cited)
+    notes, now = court.notes, max(cited)
     values = {
         "now": notes.marks[now],
         "question": question.text,
@@ -84,40 +131,42 @@ async def _verdict(
         "reply": answer.text,
     }
     try:
-        prefix = await _judged({"notes": notes.rows(now + 1), **values}, notes, ask, model)
-        # The last reply has nothing after it: both readings would be of the same notes.
-        last = now + 1 == len(notes.segments)
-        whole = prefix if last else await _judged({"notes": notes.rows(), **values}, notes, ask, model)
+        prefix = await _reading({"notes": notes.rows(now + 1), **values}, court)
+        # What the prefix bears out leaks nothing. After the last segment both readings would be the same.
+        proved = prefix["answerable"] == "yes" or now + 1 == len(notes.segments)
+        whole = prefix if proved else await _reading({"notes": notes.rows(), **values}, court)
     except (Invalid, Refused) as failure:
         return type(failure).__name__, str(failure)
-    returns = answer.immediate or question.kind in _RETURNING_KINDS
-    return _fault(prefix, whole, now, notes, returns)
+    returns = answer.immediate or question.kind in RETURNING_KINDS
+    return _fault(prefix, whole, returns)
 
 
-async def _judged(values: dict[str, object], notes: Notes, ask: Ask, model: str) -> dict[str, Any]:
+async def _reading(values: dict[str, object], court: _Court) -> dict[str, Any]:
     def check(value: dict[str, Any]) -> list[Fault]:
-        mark = value["earliest_sufficient"]
-        if mark is None or notes.place(mark) is not None:
-            return []
-        return [Fault("/earliest_sufficient", "unanswerable", mark, "an id from the notes, or null")]
+        return _mark_faults(value, "earliest_sufficient", court.notes)
 
-    value, faults = await ask_checked(make_request(load_prompt("judge"), model, values), check, ask)
+    request = make_request(load_prompt("judge"), court.model, values)
+    value, faults = await ask_checked(request, check, court.ask)
     if faults:
         raise Invalid(f"the judge cites {faults[0].text[:80]!r}, which does not exist")
     judged: dict[str, Any] = value
     return judged
 
 
-def _fault(
-    prefix: dict[str, Any], whole: dict[str, Any], now: int, notes: Notes, returns: bool
-) -> tuple[str, str] | None:
-    """What two readings say against a reply given after segment number `now`."""
+def _mark_faults(value: dict[str, Any], key: str, notes: Notes) -> list[Fault]:
+    mark = value[key]
+    if mark is None or notes.place(mark) is not None:
+        return []
+    return [Fault(f"/{key}", "unanswerable", mark, "an id from the notes, or null")]
+
+
+def _fault(prefix: dict[str, Any], whole: dict[str, Any], returns: bool) -> _Verdict:
+    """What the readings say against a reply; `whole` is the prefix itself where that was enough."""
     hint = prefix["hint"] or whole["hint"] or "no reason given"
-    first = notes.place(whole["earliest_sufficient"] or "")
-    if whole["uses_future"] or (first is not None and first > now):
+    if prefix["uses_future"]:
         return "future_leak_answer", hint
     if prefix["answerable"] != "yes":
-        leak = whole["answerable"] == "yes"
+        leak = whole["answerable"] == "yes" or whole["uses_future"]
         return "future_leak_answer" if leak else "unanswerable", hint
     if prefix["contradicts"]:
         return "unanswerable", hint

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from functools import cached_property
+from typing import Literal
 
 from datagen.llm.text import content, tokens
 from datagen.records import Caption, Modality, Segment
@@ -11,6 +12,8 @@ _COPIED = 0.8
 _DETAILS = ("actions", "objects", "state_changes", "on_screen_text")
 """Traits that a model wrote; those measured in the pixels are not for reading."""
 _MOST_LISTED = 40
+_STRANGE = 0.15
+"""Share of words of the other kind that does not make an answer one of both kinds."""
 
 
 class Notes:
@@ -48,14 +51,17 @@ class Notes:
         known = self._seen[place] | self._heard[place]
         return bool(words) and sum(word in known for word in words) >= _COPIED * len(words)
 
-    def modality(self, texts: Iterable[str], places: Iterable[int]) -> Modality:
-        """audio where more of the words that carry meaning were only heard than were seen."""
+    def modality(self, texts: Iterable[str], places: Iterable[int]) -> Modality | Literal["both"]:
+        """By the words that carry meaning: visual where they were seen, audio where they were only heard."""
         places = list(places)
         seen = frozenset[str]().union(*(self._seen[place] for place in places))
         heard = frozenset[str]().union(*(self._heard[place] for place in places))
         words = content(tokens(" ".join(texts)))
         only_heard = sum(word in heard and word not in seen for word in words)
-        return "audio" if only_heard > sum(word in seen for word in words) else "visual"
+        strange = _STRANGE * (only_heard + sum(word in seen for word in words))
+        if only_heard <= strange:
+            return "visual"
+        return "audio" if sum(word in seen for word in words) <= strange else "both"
 
     def voices_mark(self, text: str) -> bool:
         """Whether a text speaks of a mark; a word that looks like one but is in the notes is none."""

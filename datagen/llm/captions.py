@@ -62,16 +62,23 @@ async def caption_segments(
 
 def pictures_of(segment: Segment, video: Video, watched: Watched, interval: float) -> tuple[str, ...]:
     """Names of evenly spaced training frames with a time inside [start, end): one for about 4 s, 1 to 8."""
-    first, last = int(segment.start / interval), int(segment.end / interval) + 1
-    inside = [
-        k
-        for k in range(max(1, first), min(last, watched.frame_count) + 1)
-        if segment.start <= k * interval < segment.end
-    ]
+    inside = frames_inside(segment.start, segment.end, watched, interval)
     wanted = min(_MOST_PICTURES, max(1, round((segment.end - segment.start) / _SECONDS_PER_PICTURE)))
     count = min(wanted, len(inside))
     chosen = [inside[(2 * n + 1) * len(inside) // (2 * count)] for n in range(count)]
     return tuple(f"{video.id}/{k:06d}.jpg" for k in chosen)
+
+
+def frames_inside(start: float, end: float, watched: Watched, interval: float) -> list[int]:
+    """Numbers of the training frames with a time inside [start, end)."""
+    first, last = int(start / interval), int(end / interval) + 1
+    numbers = range(max(1, first), min(last, watched.frame_count) + 1)
+    return [k for k in numbers if start <= k * interval < end]
+
+
+def make_pictures(names: Sequence[str], frames: Path) -> list[Picture]:
+    """Frames by their names below the folder `frames`, for a request. Raises Corrupt."""
+    return [Picture(name, _digest(frames / name)) for name in names]
 
 
 async def _caption(
@@ -80,7 +87,7 @@ async def _caption(
     if not names:
         raise Corrupt(f"no training frame lies in {segment.start:g}-{segment.end:g} s")
     prompt = load_prompt("caption")
-    pictures = [Picture(name, _digest(frames / name)) for name in names]
+    pictures = make_pictures(names, frames)
     spoken = _joined([n for n in own if n.modality == "audio"])
     values = {
         "pictures": len(pictures),

@@ -124,7 +124,7 @@ def never(lines: Sequence[Line], captions: Sequence[Caption], *key: object) -> t
         return None
     spoken = all(line.modality == "audio" for line in lines)
     name = "never_mention" if spoken else "never_event"
-    absent = [x for x in wordings()[name] if not any(_akin(w, words) for w in content(tokens(x)))]
+    absent = [x for x in wordings()[name] if not any(akin(w, words) for w in content(tokens(x)))]
     return _first("detect_mention" if spoken else "detect_event", absent, key)
 
 
@@ -226,7 +226,8 @@ def _forms(term: str) -> set[str]:
     return {form for base in (term, *singular) for form in (base, f"{base}s", f"{base}es")}
 
 
-def _akin(word: str, words: Iterable[str]) -> bool:
+def akin(word: str, words: Iterable[str]) -> bool:
+    """Whether a word may be a form of one of the others."""
     stem = word[:4]
     return any(other.startswith(stem) for other in words)
 

@@ -41,9 +41,32 @@ _COUNTED = """
 zero _ two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
 eighteen nineteen twenty
 """
-_ORDINALS = "_ _ _ third fourth fifth sixth seventh eighth ninth tenth"
+_ORDINALS = """
+_ _ _ third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth
+sixteenth seventeenth eighteenth nineteenth twentieth
+"""
+_TENS = "_ _ twenty thirty forty fifty sixty seventy eighty ninety"
 _NUMBERS = {word: str(n) for names in (_COUNTED, _ORDINALS) for n, word in enumerate(names.split())}
+_NUMBERS |= {word: str(10 * n) for n, word in enumerate(_TENS.split())}
+_NUMBERS |= {"dozen": "12", "hundred": "100", "thousand": "1000", "million": "1000000"}
+_NUMBERS |= {"twice": "2", "thrice": "3"}
+_PLACED = {"first": "1", "second": "2"}
+"""Ordinals that are numbers only after one of `_POINTING` and before a noun: "the second cup"."""
+_POINTING = frozenset(["the", "her", "his", "its", "their", "this", "that", "my", "your"])
 _DIGITS = re.compile(r"([0-9]+)(?:st|nd|rd|th|s|x)?")
+_IRREGULAR = """
+ate:eat bought:buy broke:break broken:break brought:bring built:build came:come caught:catch
+children:child died:die drank:drink drawn:draw drew:draw driven:drive drove:drive eaten:eat fallen:fall
+fed:feed feet:foot fell:fall flew:fly froze:freeze frozen:freeze gave:give given:give halves:half
+held:hold hung:hang kept:keep knives:knife laid:lay lain:lie leaves:leaf loaves:loaf lying:lie made:make
+melted:melt men:man mice:mouse poured:pour ran:run risen:rise rode:ride rose:rise running:run sat:sit
+shaken:shake shelves:shelf shook:shake sitting:sit slid:slide spoke:speak spun:spin stole:steal
+stood:stand stuck:stick swam:swim swept:sweep swung:swing taken:take taught:teach teeth:tooth threw:throw
+thrown:throw tied:tie took:take tore:tear torn:tear tying:tie used:use using:use went:go wolves:wolf
+women:woman wore:wear worn:wear wound:wind written:write wrote:write
+"""
+_BASES = dict(pair.split(":") for pair in _IRREGULAR.split())
+_VOWELS = frozenset("aeiouy")
 
 
 class _Spaced(dict[int, str]):
@@ -86,16 +109,58 @@ def content(words: Sequence[str]) -> tuple[str, ...]:
     return tuple(w for w in words if w not in _STOPWORDS and (len(w) > 1 or not w.isascii() or w.isdigit()))
 
 
+@lru_cache(maxsize=1024)
 def numbers(text: str) -> frozenset[str]:
-    """Numbers in digits or English words, in one form. `one`, `first` and `second` often are no numbers."""
+    """Numbers in digits or English words, in one form. `one` often is no number, nor are `first` and `second`
+    but where they point at something ("the second cup").
+    """
     found = set()
-    for word in tokens(text):
+    words = tokens(text)
+    for before, word, after in zip(("", *words), words, (*words[1:], ""), strict=False):
         if word in _NUMBERS:
-            found.add(_NUMBERS[word])
+            tens = len(_NUMBERS[word]) == 2 and _NUMBERS[word][1] == "0" and word != "ten"
+            ones = _NUMBERS.get(after, "1" if after == "one" else "")
+            if tens and len(ones) == 1:
+                found.add(_NUMBERS[word][0] + ones)
+            elif not (before.endswith("ty") and before in _NUMBERS and len(_NUMBERS[word]) == 1):
+                found.add(_NUMBERS[word])
+        elif word in _PLACED:
+            if before in _POINTING and after and after not in _STOPWORDS and after != "time":
+                found.add(_PLACED[word])
         elif word[0].isdigit():
             match = _DIGITS.fullmatch(word)
             found.add((match[1] if match else word).lstrip("0") or "0")
     return frozenset(found)
+
+
+@lru_cache(maxsize=65536)
+def stem(word: str) -> str:
+    """What the forms of an English word share, roughly: without -s, -ing, -ed, -ly; numbers as digits."""
+    word = _NUMBERS.get(word) or _BASES.get(word, word)
+    if not (word.isascii() and word.isalpha()):
+        return word
+    if len(word) < 4:
+        return word[:2] if len(word) == 3 and word[1] == word[2] not in _VOWELS else word
+    if word.endswith(("ies", "ied")) and len(word) > 4:
+        return word[:-3] + "y"
+    if word.endswith(("sses", "shes", "ches", "xes", "zes", "oes")):
+        word = word[:-2]
+    elif word[-1] == "s" and word[-2] not in "sui":
+        word = word[:-1]
+    for ending in ("ing", "ed", "ly"):
+        base = word.removesuffix(ending)
+        if base != word and len(base) >= 3 and not word.endswith("eed") and _VOWELS.intersection(base):
+            word = base
+            break
+    if len(word) > 3 and word[-1] == "e":
+        word = word[:-1]
+    return word[:-1] if len(word) > 2 and word[-1] == word[-2] and word[-1] not in _VOWELS else word
+
+
+@lru_cache(maxsize=4096)
+def stems(text: str) -> tuple[str, ...]:
+    """The stems of the words that carry meaning, in order."""
+    return tuple(stem(word) for word in content(tokens(text)))
 
 
 def count_words(text: str) -> int:

@@ -1,4 +1,4 @@
-"""The fixed wordings of the rules, from prompts/rules/v1.yaml: which of several is chosen by a hash."""
+"""The fixed wordings of the rules, from prompts/rules/v*.yaml: which of several is chosen by a hash."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -31,9 +31,12 @@ def say(name: str, *key: object, **values: str) -> str:
 
 @cache
 def wordings() -> dict[str, tuple[str, ...]]:
-    """Every wording by name."""
-    text = (resource("prompts") / "rules" / "v1.yaml").read_text(encoding="utf-8")
-    return {name: tuple(lines) for name, lines in yaml.safe_load(text).items()}
+    """Every wording by name; of several versions of a name the latest."""
+    found: dict[str, tuple[str, ...]] = {}
+    for path in sorted((resource("prompts") / "rules").glob("v*.yaml"), key=lambda path: int(path.stem[1:])):
+        texts = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found |= {name: tuple(lines) for name, lines in texts.items()}
+    return found
 
 
 @cache

@@ -3,7 +3,9 @@ import time
 import pytest
 from msgspec.structs import replace
 
-from datagen.dialogue.checks import ANSWER_CHECKS, check_dialogue
+from datagen.config import CheckOptions
+from datagen.dialogue import checks
+from datagen.dialogue.checks import CODES, check_dialogue
 from datagen.records import Answer, Caption, Dialogue, Question, Segment
 
 SEEN = (
@@ -209,9 +211,166 @@ def test_other_scripts_are_compared_too():
     ]
 
 
-def test_each_code_has_a_check_of_its_own():
-    codes = [code for code, _ in ANSWER_CHECKS]
-    assert len(set(codes)) == len(codes)
+def coded(code):
+    """The codes of the rows, without those that only follow from a question's going."""
+    return [c for item, c in code if "/a" not in item.removeprefix("v1#0")]
+
+
+@pytest.mark.parametrize(
+    ("text", "time", "kind", "code"),
+    [
+        ("How is the soup eaten?", 0.0, "narrate", "future_leak_question"),
+        ("What does Emo do?", 0.0, "narrate", "future_leak_question"),
+        ("What are the 7 birds up to?", 0.0, "narrate", "future_leak_question"),
+        ("Tell me when she eats the soup.", 0.0, "detect", None),
+        ("What is on the stove?", 0.0, "narrate", None),
+        ("What does Emo do?", 25.0, "narrate", None),
+        ("What does it look like?", 0.0, "narrate", "ambiguous_reference"),
+        ("What does she do with them?", 0.0, "narrate", "ambiguous_reference"),
+        ("What is he doing?", 0.0, "narrate", "ambiguous_reference"),
+        ("What is she doing?", 0.0, "narrate", None),
+        ("Tell me what happens, as it happens.", 0.0, "narrate", None),
+        ("Is the pot on, and what is in it?", 0.0, "narrate", None),
+    ],
+)
+def test_what_a_first_question_may_name(text, time, kind, code):
+    _, rejected = check(ask(answer(4), time=time, kind=kind, text=text))
+    assert coded(rejected)[:1] == ([code] if code else [])
+
+
+def test_the_answers_of_a_question_that_goes_have_rows_too():
+    kept, rejected = check(
+        ask(answer(0), answer(1), text="What does the caption say?"), ask(answer(4), time=35.0)
+    )
+    assert [q.ask_time for q in kept.questions] == [35.0]
+    assert rejected == [(item, "caption_speak") for item in ("v1#0/q0", "v1#0/q0/a0", "v1#0/q0/a1")]
+
+
+def test_a_pronoun_may_stand_for_what_was_said_before():
+    assert check(ask(answer(0)), ask(answer(4), time=35.0, text="What happens to it?"))[1] == []
+
+
+def test_silence_where_a_reply_is_due_is_not_taught():
+    pours = {"kind": "detect", "text": "Tell me whenever she pours water."}
+    assert check(ask(answer(1), **pours))[1] == []
+    assert coded(check(ask(answer(4), **pours))[1]) == ["missed_reply", "unanswerable"]
+    # Its own answer failed: what is left of the question would be silent there.
+    assert coded(check(ask(answer(1, "null"), answer(4), **pours))[1])[0] == "missed_reply"
+    # It is asked when that is over, or no longer active by then.
+    assert check(ask(answer(4), **pours, time=30.0))[1] == []
+    assert check(ask(answer(0), **pours), ask(answer(4), time=11.0))[1] == []
+    never = {"kind": "never", "text": "Let me know when birds land."}
+    assert coded(check(ask(**never))[1]) == ["missed_reply", "unanswerable"]
+    assert check(ask(**never), ask(answer(4), time=35.0))[1] == []
+
+
+def test_once_is_enough_unless_each_time_is_meant():
+    seen = [SEEN[0], "She pours water.", SEEN[2], "She pours water.", SEEN[4]]
+    captions = tuple(replace(c, seen=t) for c, t in zip(CAPTIONS, seen, strict=True))
+
+    def codes(text):
+        question = ask(answer(1, "She pours water."), kind="detect", text=text)
+        talk = Dialogue(id="d", video_id="v1", type="1QnA", questions=(question,), provenance="m")
+        return [row.code for row in check_dialogue(talk, SEGMENTS, captions, 60)[1]]
+
+    assert codes("Tell me when she pours water.") == []
+    assert codes("Tell me each time she pours water.")[0] == "missed_reply"
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("A horse gallops across the beach.", "unanswerable"),
+        ("She cuts an onion for Walter.", "unanswerable"),
+        ("She is slicing an onion while Emo enters.", None),
+        ("Yes, sure.", "guessable"),
+        ("It is going on.", "guessable"),
+        ("I'm sorry, I cannot tell.", "format"),
+        ("Answer: she cuts an onion.", "format"),
+        ("Next, Emo will leave; she cuts an onion.", "hindsight"),
+        ("At v1:2 she cuts an onion.", "caption_speak"),
+        ("She cuts a dozen onions.", "invented_number"),
+        ("She cuts twenty-one onions.", "invented_number"),
+        ("She cuts the second onion.", "invented_number"),
+    ],
+)
+def test_replies(text, code):
+    assert code_of(answer(2, text)) == code
+
+
+def test_forms_of_a_word_are_the_same_word():
+    assert code_of(answer(1, "Two cups of water are being poured into the pot by her.")) is None
+
+
+def test_a_count_may_say_how_many_it_makes():
+    counted = [answer(1, "Water is poured, that makes one."), answer(2, "That makes two, she cuts an onion.")]
+    assert check(ask(*counted, kind="count", text="How many things does she do?"))[1] == []
+    counted[1] = replace(counted[1], text="That makes nine, she cuts an onion.")
+    assert check(ask(*counted, kind="count", text="How many things does she do?"))[1] == [
+        ("v1#0/q0/a1", "invented_number")
+    ]
+
+
+def test_a_reply_joined_from_earlier_ones_is_a_repeat():
+    joined = answer(4, f"{SEEN[0]} {SEEN[1]}", evidence=("v1:0", "v1:1", "v1:4"))
+    assert check(ask(answer(0), answer(1), joined))[1] == [("v1#0/q0/a2", "repeat")]
+    news = replace(joined, text=f"{SEEN[1]} {SEEN[4]}")
+    assert check(ask(answer(0), answer(1), news))[1] == []
+
+
+def test_span_width():
+    segments = tuple(replace(s, start=10 * s.start, end=10 * s.end) for s in SEGMENTS)
+
+    def codes(start, end):
+        wide = answer(2, evidence_start=200, evidence_end=300, reply_start=start, reply_end=end)
+        talk = Dialogue(id="d", video_id="v1", type="1QnA", questions=(ask(wide),), provenance="m")
+        return [row.code for row in check_dialogue(talk, segments, CAPTIONS, 60)[1]][:1]
+
+    assert codes(250, 310) == [] and codes(240, 301) == ["span_width"]
+    assert code_of(answer(2, reply_start=5.0, reply_end=30.0)) is None
+    assert code_of(answer(2, reply_start=5.0, reply_end=30.1)) == "span_width"
+
+
+def test_what_was_only_heard_is_not_called_seen():
+    captions = tuple(replace(c, heard="My grandmother taught me this recipe.") for c in CAPTIONS)
+
+    def codes(**changes):
+        talk = Dialogue(
+            id="d", video_id="v1", type="1QnA", questions=(ask(answer(2, **changes)),), provenance="m"
+        )
+        return [row.code for row in check_dialogue(talk, SEGMENTS, captions, 60)[1]][:1]
+
+    assert codes(text="Her grandmother taught her the recipe.") == ["heard_not_seen"]
+    assert codes(text="Her grandmother taught her the recipe.", modality="audio") == []
+    assert codes() == []
+    assert code_of(answer(2, modality="audio")) == "heard_not_seen"
+
+
+def test_thresholds_are_options():
+    half = answer(2, "She cuts an onion, the bicycle falls.")
+    talk = Dialogue(id="d", video_id="v1", type="1QnA", questions=(ask(half),), provenance="m")
+    for share, codes in ((0.15, ["future_leak_answer"]), (1.0, [])):
+        options = CheckOptions(leak_share=share, least_coverage=0)
+        rows = check_dialogue(talk, SEGMENTS, CAPTIONS, 60, options)[1]
+        assert [row.code for row in rows][:1] == codes
+
+
+def test_german_nouns_are_no_names():
+    seen = ("Die Frau holt den Topf.", "Sie gießt Wasser in den Topf.", "Der Hund frisst das Brot.")
+    captions = tuple(replace(c, seen=t) for c, t in zip(CAPTIONS, seen, strict=False))
+    talk = Dialogue(
+        id="d",
+        video_id="v1",
+        type="1QnA",
+        questions=(ask(answer(1, "Jetzt gießt sie das Wasser in den Topf."), answer(2, seen[2])),),
+        provenance="m",
+    )
+    assert check_dialogue(talk, SEGMENTS, captions, 60)[1] == ()
+
+
+def test_every_code_is_documented():
+    for code in CODES:
+        assert f"| {code} |" in checks.__doc__
 
 
 def test_hostile_answers_take_little_time():

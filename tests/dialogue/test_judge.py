@@ -64,20 +64,31 @@ def known(request):
     return text_of(request).count("lies on the table.")
 
 
-def test_what_passes_stays_as_it_is_and_is_read_twice():
+def quiet(called_for=None):
+    return {"called_for": called_for, "hint": None}
+
+
+def test_what_passes_stays_as_it_is_and_is_read_once():
     dialogue = talk(
         ask(answer(0), answer(2, text="And there.")), ask(answer(0, 1, immediate=True), time=20.0)
     )
     kept, rejected, requests = judge(dialogue, verdict())
     assert kept == dialogue and rejected == []
-    # With what was known when the reply was given, then with everything.
-    assert sorted(map(known, requests)) == [1, 2, 3, 4, 4, 4]
+    # With what was known when the reply was given: what this bears out is no leak.
+    assert sorted(map(known, requests)) == [1, 2, 3]
     assert all(r.schema == "judge" and "It is" not in text_of(r, "system") for r in requests)
 
 
+def test_what_the_prefix_does_not_bear_out_is_read_with_everything():
+    _, _, requests = judge(talk(ask(answer(1))), verdict(answerable="no"))
+    assert sorted(map(known, requests)) == [2, 4]
+    notes = [text_of(r, "user").partition("</notes>")[0] for r in requests]
+    assert notes[1].startswith(notes[0]), "the second reading begins like the first"
+
+
 def test_the_last_segment_has_no_future():
-    _, _, requests = judge(talk(ask(answer(3))), verdict())
-    assert list(map(known, requests)) == [4]
+    _, rejected, requests = judge(talk(ask(answer(3))), verdict(answerable="no"))
+    assert list(map(known, requests)) == [4] and rejected[0][1] == "unanswerable"
 
 
 def by_reading(prefix, whole):
@@ -89,16 +100,14 @@ def by_reading(prefix, whole):
     [
         ({"answerable": "no"}, {}, "future_leak_answer"),
         ({"answerable": "partly"}, {}, "future_leak_answer"),
-        ({}, {"uses_future": True}, "future_leak_answer"),
-        ({}, {"earliest_sufficient": "s3"}, "future_leak_answer"),
+        ({"answerable": "no"}, {"answerable": "partly", "uses_future": True}, "future_leak_answer"),
+        ({"uses_future": True}, {}, "future_leak_answer"),
         ({"answerable": "no"}, {"answerable": "no"}, "unanswerable"),
         ({"answerable": "partly"}, {"answerable": "partly"}, "unanswerable"),
         ({"contradicts": True}, {}, "unanswerable"),
         ({"adds_new": False}, {}, "repeat"),
         ({"referent_clear": False}, {}, "ambiguous_reference"),
-        ({}, {"earliest_sufficient": None}, None),
-        ({}, {"earliest_sufficient": "s2"}, None),
-        ({}, {"adds_new": False, "contradicts": True}, None),
+        ({}, {"answerable": "no"}, None),
     ],
 )
 def test_codes(prefix, whole, code):
@@ -115,7 +124,26 @@ def test_codes(prefix, whole, code):
     assert kept == (talk(ask(answer(3))) if code else dialogue)
 
 
-@pytest.mark.parametrize("kind", ["detect", "state_change"])
+def test_silence_is_proved_over_the_whole_time_of_its_question():
+    dialogue = talk(ask(kind="never"), ask(answer(3), time=20.0), ask(kind="stop", time=40.0))
+    kept, rejected, requests = judge(dialogue, lambda r: quiet() if r.schema == "silence" else verdict())
+    assert kept == dialogue and rejected == []
+    # The last question needs no proof: the viewer wants silence.
+    assert [(r.schema, known(r)) for r in requests] == [("silence", 2), ("judge", 4)]
+    kept, rejected, _ = judge(dialogue, lambda r: quiet("s1") if r.schema == "silence" else verdict())
+    assert kept == replace(dialogue, questions=dialogue.questions[1:])
+    assert rejected == [("v1#0/q0", "missed_reply")]
+
+
+@pytest.mark.parametrize(
+    ("reply", "code"), [(Refused("no"), "Refused"), ("Hm.", "Invalid"), (quiet("s9"), "Invalid")]
+)
+def test_silence_that_could_not_be_judged_does_not_pass(reply, code):
+    kept, rejected, _ = judge(talk(ask(kind="unanswerable")), reply)
+    assert kept is None and rejected == [("v1#0/q0", code), ("v1#0", "unanswerable")]
+
+
+@pytest.mark.parametrize("kind", ["detect", "count", "state_change", "mistake"])
 def test_what_happens_again_may_be_said_again(kind):
     dialogue = talk(ask(answer(0), answer(1), kind=kind))
     assert judge(dialogue, verdict(adds_new=False))[:2] == (dialogue, [])
@@ -123,7 +151,9 @@ def test_what_happens_again_may_be_said_again(kind):
 
 def test_a_question_goes_with_its_last_answer_and_the_dialogue_with_its_last_question():
     dialogue = talk(ask(answer(0)), ask(kind="never", time=20.0))
-    kept, rejected, _ = judge(dialogue, verdict(answerable="no"))
+    kept, rejected, _ = judge(
+        dialogue, lambda r: quiet() if r.schema == "silence" else verdict(answerable="no")
+    )
     assert kept == replace(dialogue, questions=dialogue.questions[1:])
     assert rejected == [("v1#0/q0/a0", "unanswerable"), ("v1#0/q0", "unanswerable")]
     kept, rejected, _ = judge(talk(ask(answer(0))), verdict(answerable="no"))

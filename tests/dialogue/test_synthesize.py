@@ -1,15 +1,19 @@
 import asyncio
 import json
+import re
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from datagen.config import DialogueOptions, ExportOptions
+from datagen.config import SILENT_KINDS, DialogueOptions, ExportOptions, Shape
 from datagen.dialogue.checks import check_dialogue
 from datagen.dialogue.grid import make_turns
 from datagen.dialogue.synthesize import synthesize
 from datagen.errors import Provider, Refused
+from datagen.llm.kinds import START_KINDS
 from datagen.records import Caption, Segment, Video
 from tests.llm.scripted import Scripted, faults_in, repairs, said, text_of
 
@@ -303,7 +307,7 @@ def test_a_question_that_silence_answers():
 @pytest.mark.parametrize(
     ("ask_after", "kind", "question"),
     [
-        ("START", "detect", "Tell me when she cuts the onion."),
+        ("START", "detect", "Tell me when the onion falls into the water."),
         ("s2", "monitor", "What about the onion on the board?"),
         ("START", "monitor", "Which dish does the woman cook in the red pot with the onion?"),
     ],
@@ -375,6 +379,54 @@ def test_mixed_is_one_or_the_other_by_the_seed():
         *_, requests = make(lambda r: GOOD_ONE if r.schema == "one_qna" else GOOD_N, type="mixed", seed=seed)
         kinds.add(requests[0].schema)
     assert kinds == {"one_qna", "n_qna"}
+
+
+def test_half_of_the_videos_go_each_way_in_mixed():
+    asked = {"one_qna": 0, "n_qna": 0}
+    for number in range(200):
+        model, video = Scripted("no JSON"), replace(VIDEO, id=f"v{number}")
+        asyncio.run(synthesize(video, SEGMENTS, CAPTIONS, DialogueOptions(type="mixed"), 0, model, "llm"))
+        asked[model.requests[0].schema] += 1
+    assert all(75 <= count <= 125 for count in asked.values()), asked
+
+
+def asked_types(request):
+    return json.loads(re.search(r"of these types in [a-z ]+: (\[.*?\])", text_of(request))[1])
+
+
+@pytest.mark.parametrize("type", ["1qna", "nqna"])
+def test_types_are_drawn_from_the_shapes_chosen_and_few_are_silent(type):
+    kinds, silent = set(), 0
+    for seed in range(120):
+        *_, requests = make("no JSON", type=type, seed=seed)
+        types = asked_types(requests[0])
+        kinds |= set(types)
+        assert sum(kind in SILENT_KINDS for kind in types) <= 1 and types[0] not in ("follow_up", "stop")
+        silent += any(kind in SILENT_KINDS for kind in types)
+    assert kinds == (set(START_KINDS) if type == "1qna" else set(get_args(Shape)))
+    assert 5 <= silent <= 30
+    *_, requests = make("no JSON", type=type, shapes=("guide", "monitor"), min_questions=4)
+    assert set(asked_types(requests[0])) == {"guide", "monitor"}
+
+
+@pytest.mark.parametrize("kind", ["never", "unanswerable", "swap", "stop"])
+def test_silence_is_an_answer(kind):
+    quiet = n("s2", question="Please be quiet about the cat now.", kind=kind)
+    (dialogue,), rejected, requests = make({"questions": [n("START", entry(1)), quiet]})
+    assert rejected == () and len(requests) == 1
+    assert (dialogue.questions[1].kind, dialogue.questions[1].answers) == (kind, ())
+    checked, rows = check_dialogue(dialogue, SEGMENTS, CAPTIONS, 60)
+    assert checked == dialogue and rows == ()
+
+
+@pytest.mark.parametrize("kind", ["stop", "follow_up"])
+def test_what_means_nothing_by_itself_comes_second(kind):
+    value = {"questions": [n("START", *([entry(1)] if kind == "follow_up" else []), kind=kind)]}
+    mended = repairs(__questions__0__type="narrate")
+    *_, requests = make(value, mended)
+    assert [(f["path"], f["code"]) for f in faults_in(requests[1])] == [
+        ("/questions/0/type", "ambiguous_reference")
+    ]
 
 
 def test_a_long_video_is_asked_about_in_parts():

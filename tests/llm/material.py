@@ -69,7 +69,8 @@ class Made(NamedTuple):
 
     @property
     def only(self) -> Dialogue:
-        (dialogue,) = self.dialogues
+        """The one that has answers."""
+        (dialogue,) = (one for one in self.dialogues if any(question.answers for question in one.questions))
         return dialogue
 
 

@@ -160,6 +160,79 @@ def test_mistakes_can_be_waited_for():
     assert all([a.reply_start for a in q.answers if not a.immediate] == [50] for q in mistaken)
 
 
+REPEATED = tuple(
+    (10 * i, 10 * i + 8, text) for i, text in enumerate(("Stir the soup.", "Peel an onion.") * 5)
+)
+
+
+def test_what_comes_again_and_again_is_counted():
+    counted = [
+        (made, question)
+        for seed in range(60)
+        for made in [make(steps(REPEATED[1:]), 110, seed=seed, min_questions=1, shapes=("guide", "count"))]
+        for question in made.only.questions
+        if question.kind == "count"
+    ]
+    assert counted
+    for made, question in counted:
+        (counted_text,) = {text for _, _, text in REPEATED if text in question.text}
+        # Every time it comes, from the first on, with its number and nothing else.
+        stops = [q.ask_time for q in made.only.questions if q.ask_time > question.ask_time]
+        due = [b for a, b, text in REPEATED[1:] if text == counted_text and b <= min(stops, default=999)]
+        assert len(question.answers) == len([b for b in due if b > question.ask_time]) == len(due) > 1
+        for number, answer in enumerate(question.answers, 1):
+            assert f" {number}:" in answer.text and counted_text in answer.text
+        assert check_dialogue(made.only, made.segments, made.captions, 60) == (made.only, ())
+
+
+def test_silence_is_asked_for_in_several_ways():
+    kinds = {"never": 0, "unanswerable": 0, "stop": 0}
+    for seed in range(150):
+        made = make(steps(), seed=seed, type="nqna", seconds_per_question=30.0)
+        silent = [question for question in made.only.questions if not question.answers]
+        assert len(silent) <= 1 and made.only.questions[0] not in silent
+        for question in silent:
+            kinds[question.kind] += 1
+        assert check_dialogue(made.only, made.segments, made.captions, 60) == (made.only, ())
+    assert all(4 < count < 30 for count in kinds.values()), kinds
+
+
+def test_what_was_said_may_answer_anything():
+    kinds = {q.kind for seed in range(200) for q in make(talk(), 100.0, seed=seed).only.questions}
+    assert "stop" in kinds and "never" in kinds and "unanswerable" not in kinds
+
+
+def test_a_question_that_fits_another_video_stands_beside_one_that_is_answered():
+    swapped = 0
+    for seed in range(100):
+        made = make(steps(), seed=seed, type="1qna")
+        assert len(made.dialogues) in (1, 2) and len({d.id for d in made.dialogues}) == len(made.dialogues)
+        for dialogue in made.dialogues[1:]:
+            (question,) = dialogue.questions
+            assert (question.kind, question.ask_time, question.answers) == ("swap", 0.0, ())
+            assert check_dialogue(dialogue, made.segments, made.captions, 60) == (dialogue, ())
+            swapped += 1
+    assert 4 < swapped < 25
+
+
+@pytest.mark.parametrize("shape", ["guide", "narrate", "detect", "state_change"])
+@pytest.mark.parametrize("type", ["1qna", "nqna"])
+def test_only_the_shapes_chosen_are_made(shape, type):
+    pixels = measures(["green"] * 30 + ["blue"] * 30 + ["green"] * 30 + [("red", 0.5, 0.08)] * 30)
+    told = () if shape == "state_change" else steps()
+    for seed in range(20):
+        measured = () if told else pixels
+        made = make(told, 120, measured=measured, seed=seed, type=type, min_questions=1, shapes=(shape,))
+        assert made.rejected or made.dialogues
+        assert {q.kind for dialogue in made.dialogues for q in dialogue.questions} <= {shape}
+    assert made.dialogues
+
+
+def test_shapes_that_need_a_model_give_a_reason():
+    made = make(steps(), type="nqna", shapes=("monitor", "follow_up"))
+    assert made.dialogues == () and "0 questions" in made.rejected[0].detail
+
+
 def test_mixed_takes_about_half_of_the_videos_each_way_and_depends_on_the_seed():
     def types(seed):
         return [make(steps(), seed=seed, video_id=f"v{i}", type="mixed").only.type for i in range(100)]

@@ -1,0 +1,117 @@
+"""When exactly a reply is due, where nobody annotated it: a model that sees seeks the first sufficient frame.
+
+The training frames of the segment in which the evidence of a reply ends are halved again and again: are those
+up to here enough for all that the reply says? That takes for granted that what suffices once suffices from
+then on, so the whole segment is asked about once more. Where the model is unsure, contradicts itself or finds
+nothing sufficient in time, the answer keeps the span of its segment.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from datagen.errors import Corrupt, Invalid, Refused
+from datagen.llm.captions import frames_inside, make_pictures
+from datagen.llm.prompts import load_prompt, make_request
+from datagen.llm.repair import Ask, all_of, ask_checked
+from datagen.records import Answer, Dialogue, Question, Segment, Watched
+
+_MOST_PICTURES = 8
+_LEAST_LEFT = 2
+"""Frames that must be left of a reply span: a turn needs room in it, or the reply would be lost."""
+
+
+async def tighten(
+    dialogue: Dialogue,
+    segments: tuple[Segment, ...],
+    watched: Watched,
+    ask: Ask,
+    model: str,
+    frames: Path,
+    interval: float,
+) -> Dialogue:
+    """The dialogue with `evidence_end` and `reply_start` of its visual answers at the first sufficient frame.
+
+    The segment itself stays known by its id in `evidence`, `evidence_start` and `reply_end` as they are.
+    `frames` is the folder that holds <video id>/000001.jpg, ..., one for every `interval` seconds. Immediate
+    answers have no such moment. Raises Provider.
+    """
+    by_id = {segment.id: segment for segment in segments}
+
+    async def attempt(question: Question, answer: Answer) -> Answer:
+        numbers = _numbers(answer, by_id, watched, interval)
+        try:
+            found = await _first_sufficient(question, answer, dialogue.video_id, numbers, ask, model, frames)
+        except (Corrupt, Invalid, Refused):
+            return answer
+        if found is None:
+            return answer
+        time = round(found * interval, 3)
+        return replace(answer, evidence_end=time, reply_start=max(time, answer.reply_start))
+
+    pairs = [(question, answer) for question in dialogue.questions for answer in question.answers]
+    tightened = iter(await all_of([attempt(*pair) for pair in pairs]))
+    questions = tuple(
+        replace(question, answers=tuple(next(tightened) for _ in question.answers))
+        for question in dialogue.questions
+    )
+    return replace(dialogue, questions=questions)
+
+
+def tighten_calls(answers: Iterable[Answer], interval: float) -> int:
+    """The most calls that these answers can need, their frames being `interval` seconds apart."""
+    timed = [answer for answer in answers if _is_timed(answer)]
+    return sum(_most_calls(int((answer.reply_end - answer.reply_start) / interval) + 1) for answer in timed)
+
+
+def _most_calls(frames: int) -> int:
+    """The last frame in time, the halvings, and all frames."""
+    return 2 + (frames - _LEAST_LEFT - 1).bit_length() if frames > _LEAST_LEFT else 0
+
+
+def _is_timed(answer: Answer) -> bool:
+    return answer.modality == "visual" and not answer.immediate
+
+
+def _numbers(answer: Answer, segments: dict[str, Segment], watched: Watched, interval: float) -> list[int]:
+    """Numbers of the frames among which the first sufficient one is looked for."""
+    segment = segments.get(answer.evidence[-1]) if answer.evidence else None
+    if segment is None or not _is_timed(answer):
+        return []
+    inside = frames_inside(max(segment.start, answer.reply_start), answer.reply_end, watched, interval)
+    # A span of evidence has a length.
+    return [number for number in inside if number * interval > answer.evidence_start]
+
+
+async def _first_sufficient(
+    question: Question, answer: Answer, video_id: str, numbers: list[int], ask: Ask, model: str, frames: Path
+) -> int | None:
+    """Number of the first frame by which the reply is borne out, or None where the model cannot tell."""
+
+    async def sufficient(place: int) -> str:
+        shown = _spread(numbers[: place + 1])
+        pictures = make_pictures([f"{video_id}/{number:06d}.jpg" for number in shown], frames)
+        values = {"question": question.text, "reply": answer.text}
+        request = make_request(load_prompt("sufficient"), model, values, pictures)
+        value, _ = await ask_checked(request, lambda _: [], ask)
+        return str(value["sufficient"])
+
+    low, high = -1, len(numbers) - 1 - _LEAST_LEFT
+    if high < 0 or await sufficient(high) != "yes":
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        said = await sufficient(middle)
+        if said == "unsure":
+            return None
+        low, high = (low, middle) if said == "yes" else (middle, high)
+    return numbers[high] if await sufficient(len(numbers) - 1) == "yes" else None
+
+
+def _spread(numbers: list[int]) -> list[int]:
+    """As many of the frames as a request may show, evenly spread, the first and the last among them."""
+    if len(numbers) <= _MOST_PICTURES:
+        return numbers
+    step = (len(numbers) - 1) / (_MOST_PICTURES - 1)
+    return [numbers[round(place * step)] for place in range(_MOST_PICTURES)]
