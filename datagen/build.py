@@ -9,80 +9,49 @@ import sqlite3
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
-from datagen.config import Config, load_config
+from datagen.config import Config
+from datagen.dialogue.exclusions import read_exclusions
 from datagen.engine import Backend, run_tasks
-from datagen.errors import FAILURES, NoSpace, UsageError
+from datagen.errors import NoSpace, OverBudget, UsageError
+from datagen.estimate import estimate, estimate_lines
 from datagen.export.export import export
 from datagen.flow import VERSIONS, flow
 from datagen.ledger import Ledger
+from datagen.llm.budget import Budget, BudgetedClient
+from datagen.llm.client import KEY_VARIABLE
 from datagen.llm.models import Models, check_models, open_clients
+from datagen.llm.preflight import preflight
+from datagen.llm.purse import Purse
+from datagen.llm.tokens import picture_tokens
+from datagen.money import cost_of, money_left, preflight_events, spent
+from datagen.options import parser
+from datagen.pipeline_file import load_config
 from datagen.plan import Plan, export_key, make_plan, outcome, owed_tasks, prepare, read_built
 from datagen.progress import Progress
 from datagen.records import Built, Entry
-from datagen.report import calls_made, finished_before, plan_lines, summary_lines, write_run_json
-from datagen.runner import Runner, Step
+from datagen.report import (
+    budget_message,
+    calls_made,
+    finished_before,
+    plan_lines,
+    summary_lines,
+    write_run_json,
+)
+from datagen.runner import Runner, Step, Task
 from datagen.samples import make_samples
 from datagen.sources.listing import list_videos
 
 INTERRUPTED = 130
 
 VIDEOS_WAITING = 64
-"""Videos open on each runner beyond those the processor works on, where models are asked."""
+"""Videos open on each runner beyond those the processor works on, where models are asked ..."""
 
-
-def parser() -> argparse.ArgumentParser:
-    """The command line's grammar and help."""
-    p = argparse.ArgumentParser(
-        prog="datagen build",
-        description="Build streaming dialogues, every turn labelled silent or reply, from videos.",
-        epilog="Running the same command again goes on where it stopped. With no --videos it renders four "
-        "short sample videos below OUT and builds from them. Exit status: 0 done; 1 done, but more videos "
-        "failed than limits.max_failures; 2 wrong usage; 130 interrupted.",
-    )
-    p.add_argument("--pipeline", default="nqna", help="1qna, nqna, mixed, or the path of a pipeline file")
-    p.add_argument("--videos", metavar="PATH", help="a folder, a video, or a .jsonl/.csv/.parquet manifest")
-    p.add_argument("--out", default="out", help="where the dataset goes (default: %(default)s)")
-    p.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change a value of the pipeline file, such as segment.method=scenes; may be repeated",
-    )
-    for kind, work in (("llm", "writes the dialogues"), ("vlm", "writes the captions")):
-        p.add_argument(
-            f"--{kind}-url",
-            metavar="URL",
-            help=f"the OpenAI-compatible endpoint that {work}; its key is taken from OPENAI_API_KEY. "
-            "Without one, rules do",
-        )
-        p.add_argument(f"--{kind}-model", metavar="NAME", help="the model's name there")
-    p.add_argument(
-        "--max-in-flight", type=_positive, metavar="N", help="calls at a time; without it, found out"
-    )
-    p.add_argument("--limit", type=_positive, metavar="N", help="take the first N videos only")
-    p.add_argument("--seed", type=int, help="as --set seed=N")
-    p.add_argument(
-        "--retry-failed",
-        nargs="?",
-        const="all",
-        metavar="CLASS",
-        choices=["all", *FAILURES],
-        help=f"try failed videos again: all, or one class of {', '.join(FAILURES)}",
-    )
-    p.add_argument("--workers", type=_positive, default=os.cpu_count() or 1, help="processes on each node")
-    p.add_argument(
-        "--backend",
-        choices=["auto", "ray", "local"],
-        default="auto",
-        help="local: this process; ray: one actor a node; auto: local for a handful of videos",
-    )
-    p.add_argument("--ray-address", metavar="ADDR", help="join this Ray cluster, such as auto or HOST:6379")
-    p.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
-    p.add_argument("--quiet", action="store_true", help="no progress, only errors")
-    return p
+VIDEOS_IN_BATCHES = 2000
+"""... and where they are asked in batches, the larger the better."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -93,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return build(args, again)
     except UsageError as error:
-        print(f"datagen: {error}", file=sys.stderr)
+        print(f"datagen: {_message(error)}", file=sys.stderr)
         return 2
     except (NoSpace, sqlite3.OperationalError, OSError) as error:
         print(f"datagen: --out {args.out}: cannot be written: {error}", file=sys.stderr)
@@ -108,6 +77,7 @@ def build(args: argparse.Namespace, again: str) -> int:
     started = time.monotonic()
     overrides = args.set + ([f"seed={args.seed}"] if args.seed is not None else [])
     config = load_config(args.pipeline, overrides)
+    read_exclusions(config.dataset)  # a bad list stops the build before it begins
     models = check_models(
         Models(
             llm_url=args.llm_url,
@@ -115,6 +85,8 @@ def build(args: argparse.Namespace, again: str) -> int:
             vlm_url=args.vlm_url,
             vlm_model=args.vlm_model,
             max_in_flight=args.max_in_flight,
+            file_urls=args.file_urls,
+            batch=args.batch,
         )
     )
     out = Path(args.out).resolve()
@@ -129,10 +101,25 @@ def build(args: argparse.Namespace, again: str) -> int:
         if args.dry_run:
             print("\n".join(plan_lines(plan, ledger)))
             return 0
+        if args.estimate:
+            prepare(plan, config, ledger, out / "frames")
+            print(
+                "\n".join(
+                    estimate_lines(
+                        estimate(plan, config, models, ledger, out / "frames", args.workers), config.seed
+                    )
+                )
+            )
+            return 0
         progress = Progress(len(plan.owed), args.quiet)
         if plan.owed and not _run(plan, config, models, out, ledger, args, progress):
+            _unfinished(out, config, ledger)
             return _interrupted(again)
-        return _finish(plan, config, out, ledger, args, progress.ran, started)
+        return _finish(plan, config, models, out, ledger, args, progress.ran, started)
+    except OverBudget as why:
+        _unfinished(out, config, ledger)
+        print(budget_message(plan, config, ledger, args.budget_usd, _message(why), again), file=sys.stderr)
+        return INTERRUPTED
     finally:
         ledger.close()
 
@@ -152,20 +139,21 @@ def _run(
     args: argparse.Namespace,
     progress: Progress,
 ) -> bool:
-    """Run what is owed; False when interrupted."""
-    write_run_json(out, {"status": "unfinished", "command": "run the same command again to go on"})
+    """Run what is owed; False when interrupted. Raises OverBudget."""
+    _unfinished(out, config, ledger)
+    purse = _purse(config, models, out, ledger, args.budget_usd)
     prepare(plan, config, ledger, out / "frames")
     backend: Backend = args.backend
     work = run_tasks(
-        owed_tasks(plan, ledger),
+        cast(Iterator[Task], owed_tasks(plan, ledger, out / "frames")),  # None says: no task for now
         len(plan.owed),
-        functools.partial(make_runner, config, models, out, args.workers),
+        functools.partial(make_runner, config, models, out, args.workers, purse),
         ledger,
         progress.update,
         backend,
         args.ray_address,
         # Calls wait while the processor works: enough videos are open to keep both busy.
-        window=2 * args.workers + (VIDEOS_WAITING if models.llm_model else 0),
+        window=2 * args.workers + _waiting(models),
     )
     try:
         return asyncio.run(work)
@@ -173,22 +161,57 @@ def _run(
         progress.close()
 
 
-def make_runner(config: Config, models: Models, out: Path, workers: int, name: str) -> Runner:
+def _waiting(models: Models) -> int:
+    if not models.llm_model:
+        return 0
+    return VIDEOS_IN_BATCHES if models.in_batches else VIDEOS_WAITING
+
+
+def _unfinished(out: Path, config: Config, ledger: Ledger) -> None:
+    again = "run the same command again to go on"
+    table = spent(ledger.costs(), config.prices)
+    write_run_json(out, {"status": "unfinished", "command": again, "spent": table})
+
+
+def _purse(
+    config: Config, models: Models, out: Path, ledger: Ledger, budget_usd: float | None
+) -> Path | None:
+    """Find out whether the endpoints answer, and put what is left to spend into a purse, if it is limited."""
+    if budget_usd is not None:
+        money_left(budget_usd, ledger.costs(), models, config.prices)
+    asked = asyncio.run(preflight(models, os.environ.get(KEY_VARIABLE)))
+    ledger.add(preflight_events(asked))
+    if budget_usd is None:
+        return None
+    purse = out / ".work" / "purse.json"
+    Purse.fill(purse, money_left(budget_usd, ledger.costs(), models, config.prices))
+    return purse
+
+
+def make_runner(
+    config: Config, models: Models, out: Path, workers: int, purse: Path | None, name: str
+) -> Runner:
     """The runner called `name`, wherever it lives."""
     frames = out / "frames"
-    clients = open_clients(models, frames)
+    clients = open_clients(models, frames, out / ".work" / "batches", config.calls)
+    a_picture = picture_tokens(config.frames.max_pixels)
+    if purse:
+        budget = Budget(purse, name, config.prices, a_picture, batch=models.batch)
+        clients = {kind: BudgetedClient(client, budget) for kind, client in clients.items()}
 
     async def run_flow(step: Step, entry: Entry) -> Built:
         return await flow(step, entry, config, frames, models, clients)
 
     spool = out / ".work" / "spool" / f"{name}.jsonl"
     closing = [client.close for client in clients.values()]
-    return Runner(run_flow, VERSIONS, spool, workers, config.limits.memory_mb, closing)
+    costs = functools.partial(cost_of, a_picture, models.batch)
+    return Runner(run_flow, VERSIONS, spool, workers, config.limits.memory_mb, closing, costs)
 
 
 def _finish(
     plan: Plan,
     config: Config,
+    models: Models,
     out: Path,
     ledger: Ledger,
     args: argparse.Namespace,
@@ -208,8 +231,9 @@ def _finish(
             "pipeline": config,
             "videos_listed": found.listed,
             "failures": found.failures,
-            "models": {"llm": args.llm_model, "vlm": args.vlm_model},
+            "models": {"llm": models.llm_model, "vlm": models.vlm_model},
             "model_calls": calls_made(ledger),
+            "spent": spent(ledger.costs(), config.prices),
             "steps_run": dict(sorted(steps_run.items())),
             "workers": args.workers,
             "seconds": round(time.monotonic() - started, 3),
@@ -233,16 +257,14 @@ def _verdict(failed: int, total: int, config: Config, quiet: bool) -> int:
     return 1
 
 
+def _message(error: Exception) -> str:
+    """Ray wraps what an actor raises, and puts a traceback into the message."""
+    return str(getattr(error, "cause", error))
+
+
 def _interrupted(again: str) -> int:
     print(f"Interrupted; what was done is kept. Go on with: {again}", file=sys.stderr)
     return INTERRUPTED
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
 
 
 if __name__ == "__main__":

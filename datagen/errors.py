@@ -7,6 +7,9 @@ class Failure(Exception):
     The class name is the code written to the rejected table; the message is its detail.
     """
 
+    attempts: tuple[object, ...] = ()
+    """Of a model call: every try of it (`llm.chat.Attempt`), for tries that fail are paid for too."""
+
 
 class Corrupt(Failure):
     """The material itself cannot be used: unreadable, empty, without a picture, too short."""
@@ -42,6 +45,10 @@ class Rejected(Failure):
 
 class UsageError(Exception):
     """What the user asked for cannot be done. The message is one line: the place, the key, the fix."""
+
+
+class OverBudget(Exception):
+    """The next model call might cost more than is left to spend. It stops the run; nothing done is lost."""
 
 
 class NoSpace(Exception):

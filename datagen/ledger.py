@@ -32,12 +32,53 @@ CREATE INDEX IF NOT EXISTS results_by_item ON results (item);
 CREATE TABLE IF NOT EXISTS flows (
     key TEXT PRIMARY KEY, video_id TEXT NOT NULL, code TEXT
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS calls (
+    id BLOB PRIMARY KEY, prompt TEXT NOT NULL, model TEXT NOT NULL, batch INT NOT NULL, failed INT NOT NULL,
+    tries INT NOT NULL, prompt_tokens INT NOT NULL, completion_tokens INT NOT NULL,
+    expected_tokens INT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS contents (item TEXT PRIMARY KEY, mark TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS contents_by_mark ON contents (mark);
 CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 
+_COPIES = "SELECT ? UNION SELECT item FROM contents WHERE mark = (SELECT mark FROM contents WHERE item = ?)"
+
+
+class Cost(Struct, frozen=True, kw_only=True):
+    """What one model call took, or with `calls` several of a kind; tries that failed are paid for too."""
+
+    prompt: str
+    """Name of the prompt, followed by those of the follow-ups: caption, caption+repair."""
+    model: str
+    batch: bool = False
+    """Asked through a batch interface."""
+    calls: int = 1
+    failed: int = 0
+    """Calls among them that ended without a reply."""
+    tries: int
+    prompt_tokens: int
+    """As the endpoint counted them, and so with the tokens of replies."""
+    completion_tokens: int
+    expected_tokens: int = 0
+    """What the rule of `llm.tokens` makes of the prompts of those tries that got a reply."""
+
+
+_COST = Cost.__struct_fields__
+
+
+class Lost(Struct, frozen=True):
+    """The value of a step that failed."""
+
+    detail: str
+    attempts: msgspec.Raw = msgspec.Raw(b"[]")
+    """The tries of a model call."""
+
 
 class Event(Struct, frozen=True):
-    """One finished step. `value` is the result as JSON, or with a `code` the failure's message."""
+    """One finished step. `value` is the result as JSON, or with a `code` what is kept of the failure: a Lost,
+    and of a flow a Rejection.
+    """
 
     key: str
     item: str
@@ -46,6 +87,8 @@ class Event(Struct, frozen=True):
     code: str | None = None
     video_id: str = ""
     """Only of a flow: the id its video got, or its name where it got none."""
+    cost: Cost | None = None
+    """Only of a model call."""
 
 
 class Known(Struct, frozen=True):
@@ -130,17 +173,48 @@ class Ledger:
         with _transaction(self._database) as run:
             run("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?)", rows)
             run("INSERT OR REPLACE INTO flows VALUES (?, ?, ?)", flows)
+            # What was paid stays paid when results are forgotten; an event taken in twice counts once.
+            run("INSERT OR REPLACE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", _calls(events))
 
-    def known(self, item: str) -> dict[str, Known]:
-        """All results of one item, but for its flows, by key."""
+    def note_content(self, item: str, mark: str) -> None:
+        """Remember what copies of an item can be known by."""
+        if mark:
+            self._database.execute("INSERT OR REPLACE INTO contents VALUES (?, ?)", (item, mark))
+
+    def known(self, item: str, but: str = "") -> dict[str, Known]:
+        """All results of one item and of its copies by key, but for flows and what the step `but` yielded."""
         rows = self._database.execute(
-            "SELECT key, code, value FROM results WHERE item = ? AND step != ?", (item, FLOW)
+            f"SELECT key, code, value FROM results WHERE item IN ({_COPIES})"
+            " AND step != ? AND NOT (step = ? AND code IS NULL)",
+            (item, item, FLOW, but),
         )
         return {key: Known(msgspec.Raw(zlib.decompress(value)), code) for key, code, value in rows}
 
+    def yields(self, item: str, step: str) -> list[bytes]:
+        """The results of one step of an item and of its copies, but for failures."""
+        rows = self._database.execute(
+            f"SELECT value FROM results WHERE item IN ({_COPIES}) AND step = ? AND code IS NULL",
+            (item, item, step),
+        )
+        return [zlib.decompress(value) for (value,) in rows]
+
+    def is_done(self, key: str) -> bool:
+        """Whether the flow with this key has ended."""
+        return bool(self._database.execute("SELECT 1 FROM flows WHERE key = ?", (key,)).fetchone())
+
+    def costs(self) -> list[Cost]:
+        """What all model calls ever made for this output took, by prompt, model and way of asking."""
+        rows = self._database.execute(
+            "SELECT prompt, model, batch, COUNT(*), SUM(failed), SUM(tries), SUM(prompt_tokens),"
+            " SUM(completion_tokens), SUM(expected_tokens) FROM calls GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+        )
+        return [msgspec.convert(dict(zip(_COST, row, strict=True)), Cost, strict=False) for row in rows]
+
     def steps_known(self, item: str) -> set[str]:
-        """Names of the steps of which the item has results, but for its flows."""
-        rows = self._database.execute("SELECT step FROM results WHERE item = ? AND step != ?", (item, FLOW))
+        """Names of the steps of which the item or a copy has results, but for flows."""
+        rows = self._database.execute(
+            f"SELECT step FROM results WHERE item IN ({_COPIES}) AND step != ?", (item, item, FLOW)
+        )
         return {step for (step,) in rows}
 
     def flows(self) -> dict[str, tuple[str, str | None]]:
@@ -155,11 +229,6 @@ class Ledger:
             rows = self._database.execute(f"SELECT key, value FROM results WHERE key IN ({marks})", chunk)
             found = {key: zlib.decompress(value) for key, value in rows}
             yield from (found[key] for key in chunk)
-
-    def results(self, step: str) -> Iterator[tuple[bytes, str | None]]:
-        """Every result of a step: its value, or the failure's message with its class."""
-        rows = self._database.execute("SELECT value, code FROM results WHERE step = ?", (step,))
-        return ((zlib.decompress(value), code) for value, code in rows)
 
     def forget(self, keys: Iterable[str]) -> None:
         """Forget results, so that they are owed again."""
@@ -185,6 +254,8 @@ class Ledger:
         failed = "code IS NOT NULL" if code is None else "code = :code"
         values = {"code": code}
         items = f"SELECT item FROM results WHERE {failed}"
+        copies = f"SELECT mark FROM contents WHERE item IN ({items})"
+        items += f" UNION SELECT item FROM contents WHERE mark IN ({copies})"
         flows = f"SELECT key FROM results WHERE step = '{FLOW}' AND item IN ({items})"
         keys = [key for (key,) in self._database.execute(flows, values)]
         self.forget(keys)
@@ -215,6 +286,17 @@ class Spool:
     def close(self) -> None:
         """Let the driver take the spool in."""
         os.close(self._file)
+
+
+def _calls(events: list[Event]) -> list[tuple[Any, ...]]:
+    """Rows of the table of calls. An answer holds its seconds: no two calls have the same one."""
+    rows: list[tuple[Any, ...]] = []
+    for event in events:
+        if (cost := event.cost) is not None:
+            call = hashlib.blake2b(event.key.encode() + bytes(event.value), digest_size=12).digest()
+            fields = msgspec.structs.asdict(cost)
+            rows.append((call, *(fields[name] for name in _COST if name != "calls")))
+    return rows
 
 
 def _read_spool(spool: Iterable[bytes]) -> Iterator[Event]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,11 +13,13 @@ from datagen.config import Config
 from datagen.flow import flow_key, frames_key
 from datagen.ledger import Ledger, item_of
 from datagen.llm.models import Models
-from datagen.records import Built, Entry, Rejection
+from datagen.records import Built, Entry, Rejection, Video
 from datagen.runner import Task
 
 EXPORT_VERSION = 1
 """Raise it when the same results become other shards."""
+
+_END = 64 << 10
 
 
 class Plan(Struct, frozen=True):
@@ -68,11 +70,54 @@ def prepare(plan: Plan, config: Config, ledger: Ledger, frames: Path) -> None:
             ledger.forget([plan.keys[n]])
 
 
-def owed_tasks(plan: Plan, ledger: Ledger) -> Iterator[Task]:
-    """The tasks that are owed, each with what is known of it, read when it is handed out."""
+def owed_tasks(plan: Plan, ledger: Ledger, frames: Path) -> Iterator[Task | None]:
+    """The tasks that are owed, each with what is known of it and its copies, read when it is handed out.
+
+    Of several copies one goes first and the others after all else, when it is done: they find all that it
+    has found. None: only copies are left, and their originals are still under way.
+    """
+    first: dict[str, str] = {}
+    copies: deque[tuple[int, str]] = deque()
     for n in plan.owed:
-        item = item_of(plan.entries[n])
-        yield Task(plan.keys[n], item, plan.entries[n], ledger.known(item))
+        mark = mark_of(plan.entries[n])
+        ledger.note_content(item_of(plan.entries[n]), mark)
+        if mark and first.setdefault(mark, plan.keys[n]) != plan.keys[n]:
+            copies.append((n, first[mark]))
+        else:
+            yield make_task(plan, n, ledger, frames)
+    while copies:
+        n, original = copies[0]
+        if ledger.is_done(original):
+            copies.popleft()
+            yield make_task(plan, n, ledger, frames)
+        else:
+            yield None
+
+
+def make_task(plan: Plan, n: int, ledger: Ledger, frames: Path) -> Task:
+    """The task of video number `n`, with what is known of it and its copies."""
+    item = item_of(plan.entries[n])
+    # A copy may have been watched whose frames somebody has deleted since.
+    videos = [msgspec.json.decode(value, type=Video) for value in ledger.yields(item, "probe")]
+    lost = any(not (frames / video.id).is_dir() for video in videos)
+    return Task(plan.keys[n], item, plan.entries[n], ledger.known(item, but="watch" if lost else ""))
+
+
+def mark_of(entry: Entry) -> str:
+    """What a copy has in common with its original, whatever its name and date: size, span, and a hash of the
+    first and the last 64 KiB. Empty where the file cannot be read.
+
+    It serves to find copies and no more: what is found is used under keys that cover all of the content.
+    """
+    try:
+        with Path(entry.path).open("rb") as file:
+            ends = file.read(_END)
+            file.seek(max(0, entry.size - _END))
+            ends += file.read(_END)
+    except OSError:
+        return ""
+    span = msgspec.json.encode([entry.size, entry.start, entry.end])
+    return hashlib.blake2b(span + ends, digest_size=12).hexdigest()
 
 
 class Outcome(Struct, frozen=True):
@@ -122,5 +167,8 @@ def read_built(ledger: Ledger, keys: list[str]) -> Iterator[Built]:
 
 def export_key(found: Outcome, config: Config) -> str:
     """Key of the shards: all that they depend on."""
-    what = [EXPORT_VERSION, found.built_keys, found.rejected, config.export, config.frames, config.seed]
+    lists = [path for path in (config.dataset.exclude_videos, config.dataset.exclude_questions) if path]
+    excluded = [hashlib.blake2b(Path(path).read_bytes(), digest_size=16).hexdigest() for path in lists]
+    options = [config.export, config.dataset, excluded, config.frames, config.seed]
+    what = [EXPORT_VERSION, found.built_keys, found.rejected, options]
     return hashlib.blake2b(msgspec.json.encode(what), digest_size=16).hexdigest()

@@ -1,6 +1,7 @@
 """run.json and the lines a person reads: what will be done, what has been done."""
 
 import platform
+import re
 import time
 from collections import Counter
 from importlib import metadata
@@ -9,8 +10,11 @@ from typing import Any
 
 import msgspec
 
+from datagen.config import Config
+from datagen.export.statistics_table import statistics_lines
 from datagen.ledger import Ledger, item_of
-from datagen.llm.chat import ChatReply
+from datagen.llm.preflight import PREFLIGHT
+from datagen.money import spent, spent_lines
 from datagen.plan import Plan
 
 PACKAGES = ("datagen", "av", "scenedetect-headless", "pyarrow", "ray", "datasets", "pillow", "numpy")
@@ -27,18 +31,16 @@ def write_run_json(out: Path, result: dict[str, Any]) -> None:
 
 
 def calls_made(ledger: Ledger) -> dict[str, int]:
-    """What all model calls kept in this ledger took: calls, tries, tokens as the endpoints counted them."""
+    """All model calls ever made for this output: calls, tries, tokens as the endpoints counted them."""
     made: Counter[str] = Counter()
-    for value, code in ledger.results("ask"):
-        made["calls"] += 1
-        if code is not None:
-            made["failed_calls"] += 1
-            continue
-        for attempt in msgspec.json.decode(value, type=ChatReply).attempts:
-            made["tries"] += 1
-            made["prompt_tokens"] += attempt.prompt_tokens
-            made["completion_tokens"] += attempt.completion_tokens
-    return dict(sorted(made.items()))
+    for cost in ledger.costs():
+        if cost.prompt != PREFLIGHT:
+            made["calls"] += cost.calls
+            made["failed_calls"] += cost.failed
+            made["tries"] += cost.tries
+            made["prompt_tokens"] += cost.prompt_tokens
+            made["completion_tokens"] += cost.completion_tokens
+    return {name: count for name, count in sorted(made.items()) if count or name != "failed_calls"}
 
 
 def finished_before(out: Path, key: str) -> dict[str, Any] | None:
@@ -88,9 +90,29 @@ def summary_lines(result: dict[str, Any], out: Path, fresh: bool, seconds: float
             f"{count} {what.replace('_', ' ')}" for what, count in result["model_calls"].items()
         )
         lines.append(f"  model calls so far: {calls}")
+    lines += spent_lines(result["spent"])
     lines += [f"  {name:<16}{count:>8} rows" for name, count in rows.items()]
     if result["drops"]:
         by_code = ", ".join(f"{count} {code}" for code, count in result["drops"].items())
         lines.append(f"  rejected: {by_code}; every one has a row with its reason in {out / 'rejected'}")
+    lines += statistics_lines(result["statistics"])
     lines.append(f"Written to {out}; counts, hashes and versions are in run.json.")
     return lines
+
+
+def budget_message(
+    plan: Plan, config: Config, ledger: Ledger, budget_usd: float, why: str, again: str
+) -> str:
+    """Why a run with a budget stopped, and how to go on."""
+    table = spent(ledger.costs(), config.prices)
+    left = sum(not ledger.is_done(plan.keys[n]) for n in plan.owed)
+    return (
+        f"datagen: --budget-usd {budget_usd:g}: would be passed: {why}; ${table['usd']:.4f} was spent on "
+        f"this output in all runs; {left} of {len(plan.entries)} videos are left to do.\n"
+        f"What was done is kept. Go on with: {with_budget(again, 2 * budget_usd)}"
+    )
+
+
+def with_budget(command: str, budget_usd: float) -> str:
+    """A command with another budget."""
+    return re.sub(r"(--budget-usd[ =])\S+", rf"\g<1>{budget_usd:g}", command)

@@ -7,7 +7,7 @@ results on in batches.
 
 import asyncio
 import typing
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,12 +15,13 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from datagen.errors import FAILURES, Crashed, Failure, NoSpace, UsageError
-from datagen.ledger import FLOW, Event, Known, Spool, key_of
+from datagen.errors import FAILURES, Crashed, Failure, NoSpace, OverBudget, UsageError
+from datagen.ledger import FLOW, Cost, Event, Known, Lost, Spool, key_of
 from datagen.records import Built, Entry, Rejection
 from datagen.sandbox import Children
 
 T = TypeVar("T")
+_Found = tuple[Known, Cost | None]
 
 
 class Task(Struct, frozen=True):
@@ -32,6 +33,10 @@ class Task(Struct, frozen=True):
     known: dict[str, Known]
 
 
+CostOf = Callable[..., Cost]
+"""What a call took, from its arguments, and its result or Failure."""
+
+
 class Step:
     """Memoises the steps of one flow: `await step(function, *arguments)` runs a function once, ever.
 
@@ -40,12 +45,19 @@ class Step:
     """
 
     def __init__(
-        self, task: Task, versions: dict[str, int], children: Children, record: Callable[[Event], None]
+        self,
+        task: Task,
+        versions: dict[str, int],
+        children: Children,
+        record: Callable[[Event], None],
+        cost_of: CostOf | None = None,
     ) -> None:
         self._task = task
         self._versions = versions
         self._children = children
         self._record = record
+        self._cost_of = cost_of
+        self._found: dict[str, asyncio.Future[Known]] = {}
         self.name = FLOW
 
     async def __call__(
@@ -55,8 +67,14 @@ class Step:
 
         Raises the Failure it ended with, now or in an earlier run.
         """
-        value = await self._remembered(function, (*args, *of), self._children.call(function, args, seconds))
-        return typing.cast(T, msgspec.json.decode(value, type=_result_type(function)))
+
+        async def work() -> _Found:
+            try:
+                return Known(msgspec.Raw(await self._children.call(function, args, seconds))), None
+            except Failure as failure:
+                return _lost(failure), None
+
+        return typing.cast(T, await self._remembered(function, (*args, *of), work))
 
     async def call(self, function: Callable[..., Awaitable[T]], *args: Any) -> T:
         """Result of `await function(*args)`, from the ledger or run here: for what waits, not for what works.
@@ -64,33 +82,53 @@ class Step:
         Raises the Failure it ended with, now or in an earlier run.
         """
 
-        async def run() -> bytes:
-            return msgspec.json.encode(await function(*args))
+        async def work() -> _Found:
+            try:
+                result = await function(*args)
+            except Failure as failure:
+                return _lost(failure), self._cost_of and self._cost_of(*args, failure)
+            known = Known(msgspec.Raw(msgspec.json.encode(result)))
+            return known, self._cost_of and self._cost_of(*args, result)
 
-        value = await self._remembered(function, args, run())
-        return typing.cast(T, msgspec.json.decode(value, type=_result_type(function)))
+        return typing.cast(T, await self._remembered(function, args, work))
+
+    def recall(self, function: Callable[..., Any], *args: Any) -> Known | None:
+        """What the ledger has of a step; nothing is run."""
+        return self._task.known.get(self._key(function, args))
+
+    def _key(self, function: Callable[..., Any], of: tuple[Any, ...]) -> str:
+        return key_of(function.__name__, self._versions[function.__name__], of)
 
     async def _remembered(
-        self, function: Callable[..., Any], of: tuple[Any, ...], work: Coroutine[Any, Any, bytes]
-    ) -> msgspec.Raw:
-        self.name = step = function.__name__
-        key = key_of(step, self._versions[step], of)
+        self, function: Callable[..., Any], of: tuple[Any, ...], work: Callable[[], Awaitable[_Found]]
+    ) -> Any:
+        self.name = function.__name__
+        key = self._key(function, of)
         known = self._task.known.get(key)
-        if known is not None:
-            work.close()
-        else:
-            known = await _outcome(work)
-            self._record(Event(key, self._task.item, step, known.value, known.code))
-        if known.code is not None:
-            raise FAILURES.get(known.code, Crashed)(msgspec.json.decode(known.value, type=str))
-        return known.value
+        if known is None:
+            # One and the same step is run once, also when it is asked for again before it has ended.
+            if key not in self._found:
+                self._found[key] = asyncio.ensure_future(self._run(key, function.__name__, work))
+            known = await self._found[key]
+        return result_of(known, function)
+
+    async def _run(self, key: str, step: str, work: Callable[[], Awaitable[_Found]]) -> Known:
+        known, cost = await work()
+        self._record(Event(key, self._task.item, step, known.value, known.code, cost=cost))
+        return known
 
 
-async def _outcome(work: Coroutine[Any, Any, bytes]) -> Known:
-    try:
-        return Known(msgspec.Raw(await work))
-    except Failure as failure:
-        return Known(msgspec.Raw(msgspec.json.encode(str(failure))), type(failure).__name__)
+def result_of(known: Known, function: Callable[..., Any]) -> Any:
+    """What a step returned. Raises the Failure it ended with."""
+    if known.code is not None:
+        lost = msgspec.json.decode(known.value, type=Lost)
+        raise FAILURES.get(known.code, Crashed)(lost.detail)
+    return msgspec.json.decode(known.value, type=_result_type(function))
+
+
+def _lost(failure: Failure) -> Known:
+    lost = Lost(str(failure), msgspec.Raw(msgspec.json.encode(failure.attempts)))
+    return Known(msgspec.Raw(msgspec.json.encode(lost)), type(failure).__name__)
 
 
 Flow = Callable[[Step, Entry], Awaitable[Built]]
@@ -107,8 +145,10 @@ class Runner:
         workers: int,
         memory_mb: int,
         closing: Sequence[Callable[[], Awaitable[None]]] = (),
+        cost_of: CostOf | None = None,
     ) -> None:
         self._flow = flow
+        self._cost_of = cost_of
         self._closing = closing
         self._versions = versions
         self._spool = Spool(spool)
@@ -127,7 +167,8 @@ class Runner:
     async def take(self) -> list[Event]:
         """Results since the last call; waits for the first, half a second at most.
 
-        Raises NoSpace when results can no longer be kept, UsageError when a model cannot be asked at all.
+        Raises NoSpace when results can no longer be kept, OverBudget when no more may be spent, UsageError
+        when a model cannot be asked at all.
         """
         try:
             await asyncio.wait_for(self._news.wait(), 0.5)
@@ -158,10 +199,10 @@ class Runner:
             self._news.set()
 
     async def _outcome(self, task: Task) -> Event:
-        step = Step(task, self._versions, self._children, self._record)
+        step = Step(task, self._versions, self._children, self._record, self._cost_of)
         try:
             built = await self._flow(step, task.entry)
-        except (NoSpace, UsageError):
+        except (NoSpace, OverBudget, UsageError):
             raise
         except Failure as failure:
             return failed(task, step.name, type(failure).__name__, str(failure))

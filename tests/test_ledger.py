@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from datagen.config import FrameOptions
 from datagen.errors import UsageError
-from datagen.ledger import FLOW, Event, Ledger, Spool, key_of
+from datagen.ledger import FLOW, Cost, Event, Ledger, Spool, key_of
 from datagen.records import Location
 
 
@@ -98,4 +98,49 @@ def test_values_come_in_the_order_asked_for(tmp_path):
     ledger.add([event(key, value=key) for key in keys])
     backwards = keys[::-1]
     assert [msgspec.json.decode(v) for v in ledger.values(backwards)] == backwards
+    ledger.close()
+
+
+def call(key: str, value: object, model: str = "m", **took: int) -> Event:
+    fields = {"prompt": "caption", "model": model, "tries": 1, "prompt_tokens": 10, "completion_tokens": 2}
+    value_json = msgspec.Raw(msgspec.json.encode(value))
+    return Event(key, f"item {key}", "ask", value_json, cost=Cost(**{**fields, **took}))
+
+
+def test_an_event_taken_in_twice_is_paid_once_and_what_was_paid_stays_paid(tmp_path):
+    ledger = Ledger(tmp_path)
+    event = call("a", {"seconds": 0.25})
+    ledger.add([event, call("b", 1, tries=3, failed=1), call("c", 1, model="n")])
+    ledger.close()
+    spool = Spool(tmp_path / "spool" / "runner.jsonl")
+    spool.append(event)
+    spool.close()
+    ledger = Ledger(tmp_path)
+    first = [("m", 2, 1, 4, 20), ("n", 1, 0, 1, 10)]
+    assert [(c.model, c.calls, c.failed, c.tries, c.prompt_tokens) for c in ledger.costs()] == first
+    # The same call made again is another one to pay.
+    ledger.forget(["a"])
+    ledger.add([call("a", {"seconds": 0.5})])
+    assert [c.calls for c in ledger.costs()] == [3, 1]
+    ledger.close()
+
+
+def test_copies_know_what_their_original_knows_and_fail_with_it(tmp_path):
+    ledger = Ledger(tmp_path)
+    ledger.add(
+        [
+            Event("w", "item a", "watch", msgspec.Raw(b"1")),
+            Event("x", "item a", "ask", msgspec.Raw(b"1"), "Provider"),
+            Event("f", "item a", FLOW, msgspec.Raw(b"1")),
+            Event("g", "item b", FLOW, msgspec.Raw(b"1")),
+            Event("h", "item c", FLOW, msgspec.Raw(b"1")),
+        ]
+    )
+    for item, mark in (("item a", "same"), ("item b", "same"), ("item c", "other"), ("item d", "")):
+        ledger.note_content(item, mark)
+    assert set(ledger.known("item b")) == {"w", "x"} == set(ledger.known("item a"))
+    assert set(ledger.known("item b", but="watch")) == {"x"}
+    assert not ledger.known("item c") and not ledger.known("item d")
+    assert ledger.forget_failures("Provider") == 2
+    assert set(ledger.flows()) == {"h"}
     ledger.close()

@@ -87,10 +87,12 @@ def test_models_write_captions_and_dialogues_and_nothing_is_asked_twice(samples,
     segments, dialogues = table(tmp_path / "out", "segments"), table(tmp_path / "out", "dialogues")
     assert segments and all(row["provenance"].startswith("scripted:caption/v1:") for row in segments)
     assert len(dialogues) == 4
-    assert all(row["provenance"].startswith("scripted:n_qna/v1:") for row in dialogues)
+    assert all(row["provenance"].startswith("scripted:n_qna/v2:") for row in dialogues)
     assert all(answer["evidence"] for row in dialogues for q in row["questions"] for answer in q["answers"])
     asked = endpoint.calls()
-    assert set(asked.values()) == {1} and len(asked) == len(segments) + len(dialogues)
+    # The judge reads every answer once: none of them needs a second reading.
+    answers = sum(len(q["answers"]) for row in dialogues for q in row["questions"])
+    assert set(asked.values()) == {1} and len(asked) == len(segments) + len(dialogues) + answers
     made = json.loads((tmp_path / "out" / "run.json").read_text())["model_calls"]
     assert made == {
         "calls": asked.total(),

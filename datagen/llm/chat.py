@@ -1,6 +1,6 @@
 """What is asked of a model and what it answered, as records: the request is the key of the answer."""
 
-from typing import Literal
+from typing import Literal, Protocol
 
 from msgspec import Struct
 
@@ -66,3 +66,13 @@ class ChatReply(Struct, frozen=True, kw_only=True):
     prompt_tokens: int
     completion_tokens: int
     attempts: tuple[Attempt, ...]
+
+
+class Asks(Protocol):
+    """Whatever can be asked: an endpoint, a batch, a model in this process."""
+
+    async def ask(self, request: ChatRequest) -> ChatReply:
+        """The reply to a request. Raises a Failure, or UsageError to stop the run."""
+
+    async def close(self) -> None:
+        """End everything that is under way."""

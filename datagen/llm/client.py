@@ -14,7 +14,7 @@ from pathlib import Path
 
 from msgspec import Struct, structs
 
-from datagen.errors import Provider, Refused, UsageError
+from datagen.errors import Failure, Provider, Refused, UsageError
 from datagen.llm.chat import Attempt, ChatReply, ChatRequest
 from datagen.llm.client_address import read_address
 from datagen.llm.client_echo import Echo
@@ -99,10 +99,17 @@ class Client:
         """Get the reply to a request.
 
         Raises Provider (no usable response after all tries), Refused (the model or its filter declines),
-        Corrupt or Invalid (the request itself cannot be sent), and UsageError, which is meant to stop the
-        run: wrong key, unknown model, no such host.
+        Corrupt or Invalid (the request itself cannot be sent), all with the attempts made; and UsageError,
+        which is meant to stop the run: wrong key, unknown model, no such host.
         """
         call = _Call(request)
+        try:
+            return await self._ask(call)
+        except Failure as failure:
+            failure.attempts = tuple(call.attempts)
+            raise
+
+    async def _ask(self, call: _Call) -> ChatReply:
         loop = asyncio.get_running_loop()
         while True:
             epoch = await self._slot(call)

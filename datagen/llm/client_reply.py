@@ -20,7 +20,8 @@ _OPTIONS = {
 _MODERATED = re.compile(r"content_filter|content_policy|moderation|flagged", re.I)
 _NO_MODEL = re.compile(
     r"model_not_found|(?:unknown|invalid|no such) model|"
-    r"model [`'\"]\S{1,200}[`'\"] (?:was |is )?(?:not found|does not exist|not exist)",
+    r"model [`'\"]\S{1,200}[`'\"] (?:was |is )?(?:not found|does not exist|not exist)|"
+    r"pinned to \S{1,300}; requested",
     re.I,
 )
 _NO_MONEY = re.compile(r"insufficient_quota|insufficient.balance|billing_hard_limit", re.I)

@@ -1,12 +1,14 @@
 """A request as the JSON that goes over the wire. Pictures are spliced in as bytes, encoded once."""
 
 import asyncio
+import os
 from base64 import b64encode
 from collections.abc import Callable, Collection
 from functools import cache, lru_cache
 from hashlib import blake2b
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -15,6 +17,10 @@ from datagen.llm.chat import ChatRequest, Message, Picture
 from datagen.resources import resource
 
 _KEPT_PICTURES = 64
+_KEPT_DIGESTS = 16384
+
+_Stamp = tuple[int, int, int]
+"""Size in bytes, mtime in ns, inode: with these unchanged, a file is taken to be what it was."""
 
 
 @cache
@@ -27,6 +33,24 @@ def reply_schema(name: str) -> bytes:
         raise UsageError(f"schemas/replies/{name}.json: no such schema of replies") from None
 
 
+def frame_digest(path: str) -> str:
+    """BLAKE2b of a file's bytes, 32 hexadecimal digits; a file that has not changed is read once.
+
+    Raises OSError.
+    """
+    return _digest_of(path, _stamp(path))
+
+
+def _stamp(path: str) -> _Stamp:
+    stat = os.stat(path)  # noqa: PTH116 (sixteen for a call: pathlib takes as long as the rest of it)
+    return stat.st_size, stat.st_mtime_ns, stat.st_ino
+
+
+@lru_cache(maxsize=_KEPT_DIGESTS)
+def _digest_of(path: str, _: _Stamp) -> str:
+    return blake2b(Path(path).read_bytes(), digest_size=16).hexdigest()
+
+
 class RequestEncoder:
     """Turns requests into bytes, looking pictures up below `frames`."""
 
@@ -34,14 +58,17 @@ class RequestEncoder:
         self._frames = frames.resolve()
         self._schemas = schemas
         self._file_urls = file_urls
-        self._picture = lru_cache(maxsize=_KEPT_PICTURES)(self._encode_picture)
+        # What is sent as bytes is read once for all tries; a path is checked again at every try.
+        self._picture = self._file_url if file_urls else lru_cache(maxsize=_KEPT_PICTURES)(self._data_url)
 
     async def encode(self, request: ChatRequest, max_tokens: int, unsupported: Collection[str]) -> bytes:
         """The body of a request, without the fields that the endpoint does not support.
 
         Raises Corrupt for a frame that is not there or not the one meant; Invalid for text that is no text.
         """
-        if any(isinstance(part, Picture) for message in request.messages for part in message.parts):
+        parts = (part for message in request.messages for part in message.parts)
+        # Reading takes long enough for a thread; looking whether a file is still the same does not.
+        if not self._file_urls and any(isinstance(part, Picture) for part in parts):
             return await asyncio.to_thread(self._encode, request, max_tokens, unsupported)
         return self._encode(request, max_tokens, unsupported)
 
@@ -79,22 +106,33 @@ class RequestEncoder:
             for part in message.parts
         ]
 
-    def _encode_picture(self, picture: Picture) -> msgspec.Raw:
-        name = PurePosixPath(picture.name)
-        if name.is_absolute() or ".." in name.parts:
+    def _data_url(self, picture: Picture) -> msgspec.Raw:
+        try:
+            data = Path(self._path(picture)).read_bytes()
+        except OSError as error:
+            raise Corrupt(f"frame {picture.name}: {error.strerror}") from None
+        _check_digest(picture, blake2b(data, digest_size=16).hexdigest())
+        return _image(b"data:image/jpeg;base64," + b64encode(data))
+
+    def _file_url(self, picture: Picture) -> msgspec.Raw:
+        path = self._path(picture)
+        try:
+            _check_digest(picture, frame_digest(path))
+        except OSError as error:
+            raise Corrupt(f"frame {picture.name}: {error.strerror}") from None
+        return _image(b"file://" + quote(path).encode())
+
+    def _path(self, picture: Picture) -> str:
+        if picture.name.startswith("/") or ".." in picture.name.split("/"):
             raise Invalid(f"frame {picture.name}: lies outside the folder of frames")
-        path = self._frames / name
-        if self._file_urls:
-            if not path.is_file():
-                raise Corrupt(f"frame {picture.name}: no such file")
-            url = path.as_uri().encode()
-        else:
-            try:
-                data = path.read_bytes()
-            except OSError as error:
-                raise Corrupt(f"frame {picture.name}: {error.strerror}") from None
-            # The answer is remembered under the digest: it must not be one to another picture.
-            if blake2b(data, digest_size=16).hexdigest() != picture.digest:
-                raise Corrupt(f"frame {picture.name}: has changed since it was described")
-            url = b"data:image/jpeg;base64," + b64encode(data)
-        return msgspec.Raw(b'{"type":"image_url","image_url":{"url":"' + url + b'"}}')
+        return f"{self._frames}/{picture.name}"
+
+
+def _check_digest(picture: Picture, digest: str) -> None:
+    """The answer is remembered under the digest: it must not be one to another picture."""
+    if digest != picture.digest:
+        raise Corrupt(f"frame {picture.name}: has changed since it was described")
+
+
+def _image(url: bytes) -> msgspec.Raw:
+    return msgspec.Raw(b'{"type":"image_url","image_url":{"url":"' + url + b'"}}')

@@ -22,7 +22,8 @@ def asked_wait(headers: Mapping[str, str]) -> float | None:
         return wait if wait is not None else _until(after)
     waits = []
     for kind in ("", "-requests", "-tokens"):
-        if _number(headers.get(f"x-ratelimit-remaining{kind}", "")) == 0:
+        remaining = headers.get(f"x-ratelimit-remaining{kind}")
+        if remaining is not None and _number(remaining) == 0:
             waits.append(_duration(headers.get(f"x-ratelimit-reset{kind}", "")))
     return max(waits, default=0.0) or None
 

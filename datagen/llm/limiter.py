@@ -1,8 +1,9 @@
 """How many calls are under way at a time, learnt from how many the endpoint turns away.
 
-Increase towards what was too much, ever slower, and then by one (as in BIC: Xu, Harfoush and Rhee, 2004);
-decrease to what did well, or else by half. Judged over windows of about `limit` answers: single refusals,
-which endpoints also give at random, cost nothing.
+Increase in steps that begin small, each a multiple of the last; towards what was too much ever slower, and
+then by one (as in BIC: Xu, Harfoush and Rhee, 2004); decrease to what did well, or else by half. Judged over
+windows of about `limit` answers against the share that is refused anyway: single refusals, which endpoints
+also give at random, cost nothing.
 """
 
 import asyncio
@@ -12,10 +13,13 @@ from datagen.errors import Provider
 
 _START = 64
 _MIN_WINDOW = 50
-_TOLERATED = 0.12
-"""Share of a window that may be refused."""
-_RAMP = 1.5
-"""Most growth from window to window; otherwise a quarter of the way to what was too much."""
+_USUAL = 0.05
+"""Share that may be refused at random, for all that is known at the start; also the most that is learnt."""
+_TOLERATED = 0.05
+"""Share of a window that may be refused beyond twice the usual share."""
+_STEP = 4
+"""The first growth of the limit, and how many times the last every further one is. (Also: never more than a
+quarter of the way to what was too much, nor half the limit.)"""
 _MAX_PATIENCE = 32
 
 
@@ -46,8 +50,10 @@ class Limiter:
         self._known = 0
         """What did well last."""
         self._patience = self._clean = 0
-        self._stride = most
-        """Most growth beyond a ceiling that no longer holds; doubles from window to window."""
+        self._step = 1
+        """The last growth."""
+        self._usual = _USUAL
+        """Share that is refused even at limits that do well."""
 
     async def acquire(self, *, first: bool = False) -> int:
         """Wait for a slot, `first` before the others; returns what `release` wants to be told.
@@ -121,7 +127,7 @@ class Limiter:
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():
-                turn.set_exception(failure)
+                turn.set_exception(type(failure)(*failure.args))  # One each: callers add to theirs.
 
     def close(self) -> None:
         """End everybody's waiting and all timers."""
@@ -132,11 +138,13 @@ class Limiter:
 
     def _judge(self) -> None:
         window = max(self.limit, _MIN_WINDOW)
-        if self._refused > _TOLERATED * window:
+        if self._refused > (_TOLERATED + 2 * self._usual) * window:
             if self._good_since_cut:
                 self._decrease()
             self._good = self._refused = 0
         elif self._good + self._refused >= window:
+            share = self._refused / (self._good + self._refused)
+            self._usual = min((self._usual + share) / 2, _USUAL)
             if self._waiting:  # Otherwise the limit was not put to the test.
                 self._increase()
             self._good = self._refused = 0
@@ -158,15 +166,14 @@ class Limiter:
     def _increase(self) -> None:
         self._known = self.limit
         if self.limit >= self._ceiling:
-            self._ceiling, self._stride = self._most + 1, 1
+            self._ceiling, self._step = self._most + 1, 1
         if self.limit + 1 == self._ceiling:
             self._clean += 1
             if self._clean <= self._patience:
                 return
             self._clean = 0
-        self._stride = min(self._most, 2 * self._stride)
-        nearer = self.limit + max(1, min(self._stride, (self._ceiling - self.limit) // 4))
-        self.limit = min(self._most, nearer, int(self.limit * _RAMP) + 1)
+        self._step = max(1, min(_STEP * self._step, (self._ceiling - self.limit) // 4, self.limit // 2))
+        self.limit = min(self._most, self.limit + self._step)
 
     def _open_gate(self) -> None:
         self._gate = 0.0  # Timers may come a little early by the clock.

@@ -1,22 +1,40 @@
-"""Which models write: the endpoints the user named. Without any, the rules do."""
+"""Which models write: endpoints, batches or model folders that the user named. Without any, the rules do."""
 
 import os
 from pathlib import Path
+from typing import cast
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from datagen.config import CallOptions
 from datagen.errors import UsageError
+from datagen.llm.batch import FOLDER_SCHEME, open_batch_client
+from datagen.llm.chat import Asks
 from datagen.llm.client import KEY_VARIABLE, Client, ClientLimits
+from datagen.llm.local import LocalClient
+from datagen.llm.local_model import LOCAL_BACKENDS, LocalBackend, check_local, model_identity
 from datagen.llm.prompts import load_prompt
+
+_PROMPTS = {
+    "vlm": ("caption", "sufficient", "repair"),
+    "llm": ("one_qna", "n_qna", "question", "reply", "judge", "silence", "repair"),
+}
+"""All that a build may ask each of them."""
 
 
 class Models(Struct, frozen=True, kw_only=True):
-    """Endpoints by URL and model name; `vlm` writes captions, `llm` dialogues."""
+    """What the user named; `vlm` writes captions, `llm` dialogues."""
 
     llm_url: str | None = None
+    """An endpoint's URL, jsonl:FOLDER for batches as files, or one of LOCAL_BACKENDS."""
     llm_model: str | None = None
+    """As it stands in requests and provenance."""
+    llm_folder: str | None = None
+    """Where the files of a local model lie."""
     vlm_url: str | None = None
     vlm_model: str | None = None
+    vlm_folder: str | None = None
     max_in_flight: int | None = None
     """Calls under way at each endpoint; None: as many as it takes."""
     file_urls: bool = False
@@ -24,45 +42,72 @@ class Models(Struct, frozen=True, kw_only=True):
     batch: bool = False
     """Calls go through the endpoint's Batch API."""
 
+    @property
+    def in_batches(self) -> bool:
+        """Whether replies may take hours."""
+        folders = (str(url).startswith(FOLDER_SCHEME) for url in (self.llm_url, self.vlm_url))
+        return self.batch or any(folders)
+
 
 def check_models(models: Models) -> Models:
-    """The same, if it makes sense. Raises UsageError naming the option that is missing."""
+    """The same, if it makes sense; a local model's folder becomes its name and digest.
+
+    Raises UsageError naming the option that is missing or wrong.
+    """
     for kind in ("llm", "vlm"):
         url, name = getattr(models, f"{kind}_url"), getattr(models, f"{kind}_model")
         if bool(url) != bool(name):
             missing = f"--{kind}-model" if url else f"--{kind}-url"
             raise UsageError(f"{missing}: needed with --{kind}-{'url' if url else 'model'}")
+        if url in LOCAL_BACKENDS:
+            folder = Path(name).resolve()
+            check_local(url, folder, f"--{kind}-model")
+            changes = {f"{kind}_model": model_identity(folder), f"{kind}_folder": str(folder)}
+            models = replace(models, **changes)
     if models.vlm_url and not models.llm_url:
         raise UsageError("--llm-url: needed with --vlm-url; the rules cannot write from a model's captions")
+    if models.batch and not str(models.llm_url).startswith(("http://", "https://")):
+        raise UsageError("--batch: needs the URL of an endpoint with a Batch API as --llm-url")
     return models
 
 
 def models_key(models: Models) -> tuple[str, ...]:
     """What results depend on: the names of models and the prompts they are asked with, not the endpoints."""
     key: list[str] = []
-    if models.vlm_model:
-        key += ["vlm", models.vlm_model, load_prompt("caption").id, load_prompt("repair").id]
-    if models.llm_model:
-        names = ("one_qna", "n_qna", "repair")
-        key += ["llm", models.llm_model, *(load_prompt(name).id for name in names)]
+    for kind, prompts in _PROMPTS.items():
+        if model := getattr(models, f"{kind}_model"):
+            key += [kind, model, *(load_prompt(name).id for name in prompts)]
     return tuple(key)
 
 
-def open_clients(models: Models, frames: Path) -> dict[str, Client]:
-    """A client for each endpoint, `llm` and `vlm`; one and the same where both are one endpoint.
+def open_clients(models: Models, frames: Path, batches: Path, calls: CallOptions) -> dict[str, Asks]:
+    """A client for each model, `llm` and `vlm`; one and the same where both are at one place.
 
-    The key comes from the environment and stays inside the client.
+    `batches` is the folder that remembers batches under way. The key comes from the environment and stays
+    inside the client.
     """
-    limits = ClientLimits(max_in_flight=models.max_in_flight)
-    key = os.environ.get(KEY_VARIABLE)
-
-    def open_client(url: str) -> Client:
-        return Client(url, key, frames, limits, file_urls=models.file_urls)
-
-    clients: dict[str, Client] = {}
-    if models.llm_url:
-        clients["llm"] = open_client(models.llm_url)
-    if models.vlm_url:
-        same = models.vlm_url == models.llm_url
-        clients["vlm"] = clients["llm"] if same else open_client(models.vlm_url)
+    clients: dict[str, Asks] = {}
+    for kind in _PROMPTS:
+        url, folder = getattr(models, f"{kind}_url"), getattr(models, f"{kind}_folder")
+        if url:
+            same = clients and (url, folder) == (models.vlm_url, models.vlm_folder)
+            clients[kind] = (
+                clients["vlm"] if same else _open(kind, url, folder, models, frames, batches, calls)
+            )
     return clients
+
+
+def _open(
+    kind: str, url: str, folder: str | None, models: Models, frames: Path, batches: Path, calls: CallOptions
+) -> Asks:
+    key = os.environ.get(KEY_VARIABLE)
+    if folder is not None:
+        return LocalClient(cast(LocalBackend, url), Path(folder), frames, f"--{kind}-model")
+    if models.batch or url.startswith(FOLDER_SCHEME):
+        return open_batch_client(url, key, frames, batches, file_urls=models.file_urls)
+    limits = ClientLimits(
+        max_in_flight=models.max_in_flight,
+        call_seconds=calls.call_seconds,
+        budget_seconds=calls.budget_seconds,
+    )
+    return Client(url, key, frames, limits, file_urls=models.file_urls)

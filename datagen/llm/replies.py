@@ -52,7 +52,7 @@ def check_schema(value: Any, schema: str) -> None:
 
 
 def schema_of(name: str) -> dict[str, Any]:
-    """The JSON Schema of a reply by name (`caption`, `one_qna`, `n_qna`, `judge`, `repair`)."""
+    """The JSON Schema of a reply by name, such as `caption` or `judge`."""
     path = resource("schemas") / "replies" / f"{name}.json"
     found: dict[str, Any] = msgspec.json.decode(path.read_bytes())
     return found

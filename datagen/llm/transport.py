@@ -39,12 +39,14 @@ class Connection(asyncio.Protocol):
         self._answer: asyncio.Future[Response] | None = None
         self._reader = ResponseReader(max_bytes)
         self._transport: asyncio.Transport | None = None
+        self._poll = select.poll()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the event loop."""
         self._transport = cast(asyncio.Transport, transport)
         sock = transport.get_extra_info("socket")
-        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        self._poll.register(sock.fileno(), select.POLLIN)
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def data_received(self, data: bytes) -> None:
@@ -102,13 +104,8 @@ class Connection(asyncio.Protocol):
         """Whether it may be used again: young, open, and with nothing waiting to be read."""
         if self._transport is None or self._loop.time() - self._idle_since > MAX_IDLE_SECONDS:
             return False
-        sock = self._transport.get_extra_info("socket")
-        if sock is None or sock.fileno() < 0:
-            return False
         # The event loop may not have come round to bytes that have already arrived.
-        poll = select.poll()
-        poll.register(sock.fileno(), select.POLLIN)
-        return not poll.poll(0)
+        return not self._poll.poll(0)
 
     def close(self) -> None:
         """End it at once, whatever is under way on it."""

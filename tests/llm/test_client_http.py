@@ -3,8 +3,10 @@
 import asyncio
 import itertools
 import json
+import os
 from base64 import b64decode
 from hashlib import blake2b
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,7 +16,7 @@ from datagen.errors import Corrupt, Invalid, UsageError
 from datagen.llm.chat import ChatRequest, Message, Picture, Text
 from datagen.llm.client_address import read_address
 from datagen.llm.client_reply import read_fault
-from datagen.llm.client_request import RequestEncoder, reply_schema
+from datagen.llm.client_request import RequestEncoder, frame_digest, reply_schema
 from datagen.llm.client_wait import asked_wait
 from datagen.llm.transport_http import Broken, Response, ResponseReader
 
@@ -191,6 +193,32 @@ def test_a_picture_that_changed_lies_elsewhere_or_is_missing_is_not_sent(tmp_pat
     for file_urls in (False, True):
         with pytest.raises(Corrupt):
             encode(tmp_path, (Picture("2.jpg", "0" * 32),), file_urls=file_urls)
+
+
+def test_a_path_goes_out_only_while_the_file_is_the_one_meant(tmp_path):
+    frame = tmp_path / "1.jpg"
+    frame.write_bytes(b"meant")
+    picture = Picture("1.jpg", blake2b(b"meant", digest_size=16).hexdigest())
+    assert encode(tmp_path, (picture,), file_urls=True)
+    frame.write_bytes(b"other")
+    os.utime(frame, ns=(1, 1))
+    with pytest.raises(Corrupt, match="changed"):
+        encode(tmp_path, (picture,), file_urls=True)
+    frame.unlink()
+    with pytest.raises(Corrupt, match=r"1\.jpg: No such file"):
+        encode(tmp_path, (picture,), file_urls=True)
+
+
+def test_a_frame_that_has_not_changed_is_read_once(tmp_path, monkeypatch):
+    frame = tmp_path / "1.jpg"
+    frame.write_bytes(b"meant")
+    reads = []
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: (reads.append(path), read_bytes(path))[1])
+    digests = {frame_digest(str(frame)) for _ in range(3)}
+    assert digests == {blake2b(b"meant", digest_size=16).hexdigest()} and len(reads) == 1
+    frame.write_bytes(b"longer than it was")
+    assert frame_digest(str(frame)) == blake2b(b"longer than it was", digest_size=16).hexdigest()
 
 
 def test_fields_of_a_request(tmp_path):

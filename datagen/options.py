@@ -1,0 +1,90 @@
+"""The command line's grammar and help."""
+
+import argparse
+import os
+
+from datagen.errors import FAILURES
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's grammar and help."""
+    p = argparse.ArgumentParser(
+        prog="datagen build",
+        description="Build streaming dialogues, every turn labelled silent or reply, from videos.",
+        epilog="Running the same command again goes on where it stopped. With no --videos it renders four "
+        "short sample videos below OUT and builds from them. Exit status: 0 done; 1 done, but more videos "
+        "failed than limits.max_failures; 2 wrong usage; 130 interrupted.",
+    )
+    p.add_argument("--pipeline", default="nqna", help="1qna, nqna, mixed, or the path of a pipeline file")
+    p.add_argument("--videos", metavar="PATH", help="a folder, a video, or a .jsonl/.csv/.parquet manifest")
+    p.add_argument("--out", default="out", help="where the dataset goes (default: %(default)s)")
+    p.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a value of the pipeline file, such as segment.method=scenes; may be repeated",
+    )
+    for kind, work in (("llm", "writes the dialogues"), ("vlm", "writes the captions")):
+        p.add_argument(
+            f"--{kind}-url",
+            metavar="URL",
+            help=f"the OpenAI-compatible endpoint that {work}; its key is taken from OPENAI_API_KEY. "
+            "Without one, rules do",
+        )
+        p.add_argument(f"--{kind}-model", metavar="NAME", help="the model's name there")
+    p.add_argument(
+        "--max-in-flight", type=_positive, metavar="N", help="calls at a time; without it, found out"
+    )
+    p.add_argument(
+        "--file-urls",
+        action="store_true",
+        help="send frames as file:// paths; the endpoint must be allowed to read OUT/frames",
+    )
+    p.add_argument("--batch", action="store_true", help="make calls through the endpoint's Batch API")
+    p.add_argument(
+        "--budget-usd",
+        type=_dollars,
+        metavar="X",
+        help="begin no call that might bring what was ever spent on OUT above X, by the file's `prices`",
+    )
+    p.add_argument("--limit", type=_positive, metavar="N", help="take the first N videos only")
+    p.add_argument("--seed", type=int, help="as --set seed=N")
+    p.add_argument(
+        "--retry-failed",
+        nargs="?",
+        const="all",
+        metavar="CLASS",
+        choices=["all", *FAILURES],
+        help=f"try failed videos again: all, or one class of {', '.join(FAILURES)}",
+    )
+    p.add_argument("--workers", type=_positive, default=os.cpu_count() or 1, help="processes on each node")
+    p.add_argument(
+        "--backend",
+        choices=["auto", "ray", "local"],
+        default="auto",
+        help="local: this process; ray: one actor a node; auto: local for a handful of videos",
+    )
+    p.add_argument("--ray-address", metavar="ADDR", help="join this Ray cluster, such as auto or HOST:6379")
+    p.add_argument(
+        "--estimate",
+        action="store_true",
+        help="watch a few of the videos, and predict calls, tokens and cost of all; no model is asked",
+    )
+    p.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    p.add_argument("--quiet", action="store_true", help="no progress, only errors")
+    return p
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+def _dollars(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e9:
+        raise ValueError
+    return value
