@@ -86,10 +86,10 @@ def video_loads(
                 add(key, count if known is None else known, _mean_prompt(key, seen) or rule)
     for (prompt, model), load in list(loads.items()):
         key = (f"{prompt}+repair", model)
-        base = seen.get((prompt, model))
-        share = seen[key].calls / base.calls if base and key in seen else None
+        first = seen.get((prompt, model))
+        share = seen[key].calls / first.calls if first and key in seen else None
         if share is None:
-            share = 0.0 if base else _REPAIRS.get(prompt, 0.0)
+            share = 0.0 if first else _REPAIRS.get(prompt, 0.0)
         if share:
             each = (load.prompt_tokens + load.completion_tokens) / load.calls + _REPAIR_TOKENS
             add(key, share * load.calls, _mean_prompt(key, seen) or each)

@@ -9,9 +9,7 @@ import sqlite3
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
 from datagen.config import Config
 from datagen.dialogue.exclusions import read_exclusions
@@ -41,7 +39,7 @@ from datagen.report import (
     summary_lines,
     write_run_json,
 )
-from datagen.runner import Runner, Step, Task
+from datagen.runner import Runner, Step
 from datagen.samples import make_samples
 from datagen.sources.listing import list_videos
 
@@ -145,7 +143,7 @@ def _run(
     prepare(plan, config, ledger, out / "frames")
     backend: Backend = args.backend
     work = run_tasks(
-        cast(Iterator[Task], owed_tasks(plan, ledger, out / "frames")),  # None says: no task for now
+        owed_tasks(plan, ledger, out / "frames"),
         len(plan.owed),
         functools.partial(make_runner, config, models, out, args.workers, purse),
         ledger,

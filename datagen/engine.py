@@ -40,7 +40,7 @@ class AnyRunner(Protocol):
 
 
 async def run_tasks(
-    tasks: Iterable[Task],
+    tasks: Iterable[Task | None],
     count: int,
     make_runner: MakeRunner,
     ledger: Ledger,
@@ -49,7 +49,8 @@ async def run_tasks(
     ray_address: str | None = None,
     window: int = 4,
 ) -> bool:
-    """Run `count` tasks, `window` at a time on each runner, until all have an outcome.
+    """Run `count` tasks, `window` at a time on each runner, until all have an outcome; None among them means
+    that there is none for now.
 
     Every result is in the ledger before `on_events` sees it. Returns False when stopped by SIGINT or SIGTERM
     before that. Raises NoSpace when the output is full.
@@ -99,7 +100,7 @@ class Lane:
         self._suspects: deque[Task] = deque()
         self._strikes: Counter[str] = Counter()
 
-    async def work(self, queue: Iterator[Task], window: int, stop: asyncio.Event) -> None:
+    async def work(self, queue: Iterator[Task | None], window: int, stop: asyncio.Event) -> None:
         """Keep a runner busy until the queue is empty; start another when it dies."""
         runner = await self._start()
         try:
@@ -124,7 +125,7 @@ class Lane:
         await runner.ready()
         return runner
 
-    async def _fill(self, runner: AnyRunner, queue: Iterator[Task], window: int) -> None:
+    async def _fill(self, runner: AnyRunner, queue: Iterator[Task | None], window: int) -> None:
         while self._suspects and not self._open:
             await self._submit(runner, self._suspects.popleft())
         while (

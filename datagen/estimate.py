@@ -20,8 +20,7 @@ from datagen.config import Config
 from datagen.errors import Failure, Refused
 from datagen.flow import VERSIONS, flow
 from datagen.ledger import Ledger
-from datagen.llm.chat import ChatReply, ChatRequest
-from datagen.llm.client import Client
+from datagen.llm.chat import Asks, ChatReply, ChatRequest
 from datagen.llm.models import Models
 from datagen.llm.prices import NANO, nanodollars
 from datagen.money import stage_of
@@ -182,6 +181,9 @@ class _Nobody:
     async def ask(self, request: ChatRequest) -> ChatReply:
         raise AssertionError(request.prompt)
 
+    async def close(self) -> None:
+        """See Asks."""
+
 
 async def _sample(
     plan: Plan,
@@ -193,7 +195,7 @@ async def _sample(
     workers: int,
 ) -> list[_Asked]:
     children = Children(workers, config.limits.memory_mb)
-    clients = cast(dict[str, Client], {"llm": _Nobody(), "vlm": _Nobody()})
+    clients: dict[str, Asks] = {"llm": _Nobody(), "vlm": _Nobody()}
 
     async def one(n: int) -> _Asked:
         task = make_task(plan, n, ledger, frames)

@@ -46,7 +46,7 @@ ONLY_IN = {
     "scenedetect": {"media"},
     "ray": {"engine"},
 }
-LAZY = {"torch", "transformers", "ray", "vllm"}
+LAZY = {"httpx2", "openai", "torch", "transformers", "ray", "vllm"}
 
 
 def room(path: Path) -> str:

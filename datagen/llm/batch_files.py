@@ -9,7 +9,7 @@ import os
 from collections.abc import Collection
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import msgspec
 from msgspec import Struct
@@ -19,7 +19,7 @@ from datagen.llm.chat import ChatRequest
 from datagen.llm.client_reply import Completion, Fault, read_completion, read_error, read_fault
 from datagen.llm.transport_http import Response
 
-ENDPOINT = "/v1/chat/completions"
+ENDPOINT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 
 
 def custom_id(request: ChatRequest, max_tokens: int, unsupported: Collection[str]) -> str:

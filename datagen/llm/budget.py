@@ -4,11 +4,10 @@ import asyncio
 import contextlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
 
 from datagen.config import Price
 from datagen.errors import Failure, OverBudget
-from datagen.llm.chat import ChatReply, ChatRequest
+from datagen.llm.chat import Asks, ChatReply, ChatRequest
 from datagen.llm.prices import NANO, nanodollars, price_of, used
 from datagen.llm.purse import Purse
 from datagen.llm.tokens import prompt_tokens
@@ -17,16 +16,6 @@ _CAUTION = 2.0
 """The most tokens a prompt may have, over what the rule says, until a larger ratio has been seen."""
 _SECONDS_BETWEEN_LOOKS = 0.2
 """At the purse, while only calls of other runners may give something back."""
-
-
-class Asks(Protocol):
-    """A client of whatever kind."""
-
-    async def ask(self, request: ChatRequest) -> ChatReply:
-        """See Client."""
-
-    async def close(self) -> None:
-        """See Client."""
 
 
 class Budget:

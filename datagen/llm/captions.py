@@ -3,12 +3,12 @@
 import re
 from collections.abc import Sequence
 from functools import partial
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from datagen.errors import Corrupt, Invalid, Refused
 from datagen.llm.chat import Picture
+from datagen.llm.client_request import frame_digest
 from datagen.llm.prompts import load_prompt, make_request
 from datagen.llm.repair import Ask, Fault, all_of, ask_checked
 from datagen.llm.rule_captions import share_out
@@ -78,7 +78,8 @@ def frames_inside(start: float, end: float, watched: Watched, interval: float) -
 
 def make_pictures(names: Sequence[str], frames: Path) -> list[Picture]:
     """Frames by their names below the folder `frames`, for a request. Raises Corrupt."""
-    return [Picture(name, _digest(frames / name)) for name in names]
+    folder = frames.resolve()  # as the client does: one file, one digest
+    return [Picture(name, _digest(folder / name)) for name in names]
 
 
 async def _caption(
@@ -113,7 +114,7 @@ async def _caption(
 
 def _digest(path: Path) -> str:
     try:
-        return blake2b(path.read_bytes(), digest_size=16).hexdigest()
+        return frame_digest(str(path))
     except OSError as error:
         raise Corrupt(f"training frame {path.name} cannot be read: {error.strerror}") from None
 

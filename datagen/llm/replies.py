@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any, NoReturn
 
 import msgspec
-from jsonschema import Draft202012Validator
+from jsonschema_rs import Draft202012Validator
 
 from datagen.errors import Invalid
 from datagen.resources import resource
@@ -47,7 +47,7 @@ def check_schema(value: Any, schema: str) -> None:
     """Raise Invalid, with place and reason, if a value does not keep to a reply's schema."""
     error = next(iter(_validator(schema).iter_errors(value)), None)
     if error is not None:
-        place = "".join(f"/{step}" for step in error.absolute_path)
+        place = "".join(f"/{step}" for step in error.instance_path)
         raise Invalid(f"reply{place}: {error.message[:200]}")
 
 
