@@ -29,10 +29,13 @@ def parser() -> argparse.ArgumentParser:
         p.add_argument(
             f"--{kind}-url",
             metavar="URL",
-            help=f"the OpenAI-compatible endpoint that {work}; its key is taken from OPENAI_API_KEY. "
+            help=f"the OpenAI-compatible endpoint that {work} (its key is taken from OPENAI_API_KEY); or "
+            "transformers or vllm, to load the model in this process; or jsonl:FOLDER, for `vllm run-batch`. "
             "Without one, rules do",
         )
-        p.add_argument(f"--{kind}-model", metavar="NAME", help="the model's name there")
+        p.add_argument(
+            f"--{kind}-model", metavar="NAME", help="the model's name there, or the folder with its files"
+        )
     p.add_argument(
         "--max-in-flight", type=_positive, metavar="N", help="calls at a time; without it, found out"
     )
