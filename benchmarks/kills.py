@@ -30,10 +30,17 @@ class Kill(NamedTuple):
     """Asked and unanswered, or answered so lately that the answer may not have arrived."""
 
 
+async def next_run(endpoint: Endpoint, number: int) -> None:
+    """Let the endpoint end the calls of the build killed before, those it has not even read among them."""
+    quiet = 0
+    while quiet < 20:
+        await asyncio.sleep(0.01)
+        quiet = 0 if endpoint.in_flight else quiet + 1
+    endpoint.run = number
+
+
 async def kill_once(endpoint: Endpoint, command: list[str], wait: float, arrival: float) -> Kill | None:
     """Start a build and kill it so long after its first new answer; None: it had ended by then."""
-    while endpoint.in_flight:  # Calls of the build killed before.
-        await asyncio.sleep(0.01)
     before = len(endpoint.paid)
     with subprocess.Popen(
         command,
@@ -49,7 +56,6 @@ async def kill_once(endpoint: Endpoint, command: list[str], wait: float, arrival
             return None
         process.kill()
         at = time.time()
-        endpoint.run += 1
         lately = sum(responses[-1].at > at - arrival for responses in endpoint.paid.values())
         return Kill(at, len(endpoint.paid), endpoint.in_flight + lately)
 
@@ -69,11 +75,13 @@ async def kill_often(args: argparse.Namespace, folder: Path) -> bool:
         await build(videos, out, "--quiet")  # The rules' build decodes: what is left to kill are the calls.
         print(f"{'kill':>4} {'answered':>8} {'in flight':>9}")
         while len(kills) < args.kills:
+            await next_run(endpoint, len(kills))
             kill = await kill_once(endpoint, command, chance.uniform(0, args.spread), args.arrival)
             if kill is None:
                 break
             kills.append(kill)
             print(f"{len(kills):>4} {kill.answered:>8} {kill.in_flight:>9}", flush=True)
+        await next_run(endpoint, len(kills))
         ended = await build(videos, out, *options)
         again, requests = endpoint.paid_again, len(endpoint.paid)
         unhurt = await build(videos, fresh, *options)

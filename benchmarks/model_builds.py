@@ -73,7 +73,7 @@ class Endpoint:
         self._seconds, self._fault, self._share, self._most = seconds, fault, share, most
         self.in_flight = 0
         self.run = 0
-        """Counted up by whoever kills the build that asks."""
+        """The number of builds killed before: set by whoever kills them."""
         self.tries: Counter[str] = Counter()
         """Calls that came in, by the exact body."""
         self.paid: dict[str, list[Paid]] = {}

@@ -60,6 +60,7 @@ class RequestEncoder:
         self._file_urls = file_urls
         # What is sent as bytes is read once for all tries; a path is checked again at every try.
         self._picture = self._file_url if file_urls else lru_cache(maxsize=_KEPT_PICTURES)(self._data_url)
+        self._by_path = lru_cache(maxsize=_KEPT_DIGESTS)(self._path_and_image)
 
     async def encode(self, request: ChatRequest, max_tokens: int, unsupported: Collection[str]) -> bytes:
         """The body of a request, without the fields that the endpoint does not support.
@@ -108,24 +109,28 @@ class RequestEncoder:
 
     def _data_url(self, picture: Picture) -> msgspec.Raw:
         try:
-            data = Path(self._path(picture)).read_bytes()
+            data = Path(self._path(picture.name)).read_bytes()
         except OSError as error:
             raise Corrupt(f"frame {picture.name}: {error.strerror}") from None
         _check_digest(picture, blake2b(data, digest_size=16).hexdigest())
         return _image(b"data:image/jpeg;base64," + b64encode(data))
 
     def _file_url(self, picture: Picture) -> msgspec.Raw:
-        path = self._path(picture)
+        path, image = self._by_path(picture.name)
         try:
             _check_digest(picture, frame_digest(path))
         except OSError as error:
             raise Corrupt(f"frame {picture.name}: {error.strerror}") from None
-        return _image(b"file://" + quote(path).encode())
+        return image
 
-    def _path(self, picture: Picture) -> str:
-        if picture.name.startswith("/") or ".." in picture.name.split("/"):
-            raise Invalid(f"frame {picture.name}: lies outside the folder of frames")
-        return f"{self._frames}/{picture.name}"
+    def _path_and_image(self, name: str) -> tuple[str, msgspec.Raw]:
+        path = self._path(name)
+        return path, _image(b"file://" + quote(path).encode())
+
+    def _path(self, name: str) -> str:
+        if name.startswith("/") or ".." in name.split("/"):
+            raise Invalid(f"frame {name}: lies outside the folder of frames")
+        return f"{self._frames}/{name}"
 
 
 def _check_digest(picture: Picture, digest: str) -> None:

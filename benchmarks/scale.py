@@ -1,0 +1,268 @@
+"""A build at the scale of the paper: 52,000 videos, a million segments, as many model calls.
+
+    python -m benchmarks.scale [--videos 52000] [--backend auto] [--workers 2]
+
+Videos and models are made up (benchmarks.scale_fakes), all the rest is the real thing: listing, ledger,
+runner, children, Ray, checks, export. Each build is killed by SIGKILL at its half, run again to its end, and
+then run once more with nothing left to do. A build of 5,000 comes first: what a build needs should not grow
+with its videos. Memory is the resident memory of all its processes, looked at four times a second and added
+up, so what they share counts more than once.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import psutil
+
+from benchmarks.scale_fakes import Model, flow
+from datagen.errors import Corrupt
+from datagen.pipeline_file import load_config
+from datagen.records import Entry
+from datagen.runner import Step
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = 5000
+_TABLES = ("videos", "segments", "dialogues", "sft", "rl", "rejected")
+
+
+class Watcher:
+    """Memory and CPU of a process and all it has started, while it runs."""
+
+    def __init__(self, pid: int) -> None:
+        self.peak_working = self.peak_alone = 0.0
+        """MB of all processes while there are several, and while there is one: it plans and exports."""
+        self.cpu: dict[int, tuple[str, float]] = {}
+        """Kind of each process, and its CPU seconds."""
+        self.family: list[psutil.Process] = []
+        self.began = self.seen_working = time.monotonic()
+        self._top = psutil.Process(pid)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def close(self) -> float:
+        """Stop watching. Returns the seconds since the process last had others beside it."""
+        self._ended.set()
+        self._thread.join()
+        return time.monotonic() - self.seen_working
+
+    def _run(self) -> None:
+        while not self._ended.wait(0.25):
+            try:
+                self.family = [self._top, *self._top.children(recursive=True)]
+            except psutil.NoSuchProcess:
+                return
+            resident = sum(self._look_at(process) for process in self.family) / 2**20
+            if len(self.family) > 1:
+                self.peak_working = max(self.peak_working, resident)
+                self.seen_working = time.monotonic()
+            else:
+                self.peak_alone = max(self.peak_alone, resident)
+
+    def _look_at(self, process: psutil.Process) -> int:
+        try:
+            with process.oneshot():
+                if process.status() == psutil.STATUS_ZOMBIE:
+                    return 0
+                times = process.cpu_times()
+                kind = "driver" if process == self._top else _kind(process.cmdline())
+                self.cpu[process.pid] = kind, times.user + times.system
+                return int(process.memory_info().rss)
+        except psutil.Error:
+            return 0
+
+
+def _kind(command: list[str]) -> str:
+    if "datagen.sandbox" in command:
+        return "children"
+    return "runner" if "_Host" in "".join(command[:1]) else "Ray"
+
+
+class Build(NamedTuple):
+    """What one build took, killed at its half and run to its end."""
+
+    figures: dict[str, str]
+    peak: float
+
+
+def start(videos: Path, out: Path, *more: str) -> subprocess.Popen[str]:
+    """Start a build of made-up videos."""
+    code = "from benchmarks.scale_fakes import main; main()"
+    options = ["--videos", str(videos), "--out", str(out), "--quiet", *more]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code, *options]
+    return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
+
+
+def videos_done(out: Path) -> int:
+    """Videos of which the ledger has the outcome."""
+    try:
+        ledger = sqlite3.connect(f"file:{out}/.work/ledger.sqlite?mode=ro", uri=True)
+        try:
+            return int(ledger.execute("SELECT COUNT(*) FROM flows").fetchone()[0])
+        finally:
+            ledger.close()
+    except sqlite3.OperationalError:
+        return 0
+
+
+def measure(count: int, folder: Path, backend: str, workers: int) -> Build:
+    """Build `count` videos as told above."""
+    videos, out = make_videos(folder / "videos", count), folder / "out"
+    options = ["--backend", backend, "--workers", str(workers)]
+    began = time.monotonic()
+    first = start(videos, out, *options)
+    watchers = [Watcher(first.pid)]
+    while videos_done(out) < count // 2 and first.poll() is None:
+        time.sleep(0.25)
+    first.kill()
+    killed = time.monotonic()
+    watchers[0].close()
+    first.wait()
+    psutil.wait_procs(watchers[0].family, timeout=60)
+    gone, before = time.monotonic(), (out / "frames").stat().st_mtime_ns
+    second = start(videos, out, *options)
+    watchers.append(Watcher(second.pid))
+    while (out / "frames").stat().st_mtime_ns == before and second.poll() is None:
+        time.sleep(0.05)
+    resumed = time.monotonic() - gone
+    said, _ = second.communicate()
+    ended = time.monotonic()
+    alone = watchers[1].close()
+    if second.returncode:
+        raise RuntimeError(f"the build ended with status {second.returncode}: {said}")
+    wall = killed - began + ended - gone
+    working, peak_alone = (max(getattr(w, f"peak_{n}") for w in watchers) for n in ("working", "alone"))
+    figures = {
+        **counts(out),
+        "wall, s": f"{wall:.0f}",
+        "  of it the export, s": f"{alone:.0f}",
+        "  a video, ms": f"{1000 * wall / count:.1f}",
+        **cpu_figures(watchers, count),
+        "peak of all processes, MB": f"{working:.0f}",
+        "peak of the export, MB": f"{peak_alone:.0f}",
+        "resumed from the half, s": f"{resumed:.1f}",
+        **run_again(videos, out, options),
+        **sizes(out),
+    }
+    return Build(figures, max(working, peak_alone))
+
+
+def make_videos(folder: Path, count: int) -> Path:
+    """Files to be listed, no two alike; nobody decodes them."""
+    folder.mkdir()
+    for number in range(count):
+        (folder / f"{number:06d}.mp4").write_bytes(b"%d" % number * 40)
+    return folder
+
+
+def counts(out: Path) -> dict[str, str]:
+    """How much has been built."""
+    run = json.loads((out / "run.json").read_text())
+    rows = {name.partition("/")[0]: 0 for name in run["rows"]}
+    for name, number in run["rows"].items():
+        rows[name.partition("/")[0]] += number
+    calls = {"model calls": f"{run['model_calls']['calls']:,}", "turns": f"{run['turns']:,}"}
+    return {name: f"{rows[name]:,}" for name in _TABLES} | calls
+
+
+def cpu_figures(watchers: list[Watcher], count: int) -> dict[str, str]:
+    """CPU by kind of process, and how much of it is not the steps'."""
+    spent: Counter[str] = Counter()
+    for watcher in watchers:
+        for kind, seconds in watcher.cpu.values():
+            spent[kind] += seconds
+    total, bare = 1000 * sum(spent.values()) / count, bare_milliseconds()
+    beyond = total - bare
+    return {
+        **{f"CPU of {kind}, ms a video": f"{1000 * spent[kind] / count:.1f}" for kind in sorted(spent)},
+        "CPU of the fakes alone, ms a video": f"{bare:.1f}",
+        "CPU outside the steps, ms a video": f"{beyond:.1f}",
+        "  share of it": f"{beyond / total:.0%}",
+        "  share, were the steps to take 2 s": f"{beyond / (beyond + 2000):.1%}",
+    }
+
+
+class _Bare:
+    """Steps without ledger, spool and children."""
+
+    async def __call__(self, function: Any, *args: Any, of: tuple[str, ...] = (), seconds: float) -> Any:
+        return function(*args)
+
+    async def call(self, function: Any, *args: Any) -> Any:
+        return await function(*args)
+
+
+def bare_milliseconds(videos: int = 200) -> float:
+    """CPU that the flow of a video takes with nothing around it."""
+    config = load_config("nqna", [])
+
+    async def run(folder: Path) -> None:
+        for number in range(videos):
+            entry = Entry(path=f"/{number}.mp4", name=f"{number}.mp4", size=1, mtime_ns=1)
+            try:
+                await flow(cast(Step, _Bare()), entry, config, folder, Model())
+            except Corrupt:
+                continue
+
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.process_time()
+        asyncio.run(run(Path(folder)))
+        return 1000 * (time.process_time() - began) / videos
+
+
+def run_again(videos: Path, out: Path, options: list[str]) -> dict[str, str]:
+    """Run a finished build."""
+    began = time.monotonic()
+    process = start(videos, out, *options)
+    said, _ = process.communicate()
+    return {"run again, s": f"{time.monotonic() - began:.2f}", "  of it": said.splitlines()[-1]}
+
+
+def sizes(out: Path) -> dict[str, str]:
+    """Ledger and shards on disk."""
+    ledger = sum(path.stat().st_size for path in (out / ".work").glob("ledger.sqlite*"))
+    found = {"ledger, MB": f"{ledger / 1e6:.0f}"}
+    for table in _TABLES:
+        shards = [path.stat().st_size / 1e6 for path in sorted((out / table).glob("*.parquet"))]
+        found[f"shards of {table}, MB"] = f"{len(shards)} of {min(shards):.1f} to {max(shards):.1f}"
+    return found
+
+
+def lines(builds: dict[int, Build]) -> Iterator[str]:
+    """The table."""
+    yield f"{'videos listed':<38}" + "".join(f"{count:>30,}" for count in builds)
+    for name in next(iter(builds.values())).figures:
+        yield f"{name:<38}" + "".join(f"{build.figures.get(name, ''):>30}" for build in builds.values())
+    small, *_, large = builds.values()
+    yield f"{'peak, times that of the first':<38}" + f"{large.peak / small.peak:>{30 * len(builds)}.2f}"
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--videos", type=int, default=52_000)
+    parser.add_argument("--backend", choices=["auto", "local"], default="auto")
+    parser.add_argument("--workers", type=int, default=2)
+    args = parser.parse_args()
+    builds = {}
+    for count in sorted({min(SMALL, args.videos), args.videos}):
+        with tempfile.TemporaryDirectory() as folder:
+            builds[count] = measure(count, Path(folder), args.backend, args.workers)
+    print("\n".join(lines(builds)))
+
+
+if __name__ == "__main__":
+    main()
