@@ -1,6 +1,7 @@
 """`datagen COMMAND ...`: each command is a module with a `main`."""
 
 import importlib
+import os
 import sys
 
 COMMANDS = {
@@ -15,7 +16,12 @@ def main() -> int:
     """Run the command that the first argument names; returns the exit status."""
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in COMMANDS:
-        status: int = importlib.import_module(COMMANDS[name][0]).main(sys.argv[2:])
+        try:
+            status: int = importlib.import_module(COMMANDS[name][0]).main(sys.argv[2:])
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever read along, such as `head`, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
         return status
     lines = [f"  {command:<10}{what}" for command, (_, what) in COMMANDS.items()]
     more = "`datagen COMMAND --help` teaches the rest."

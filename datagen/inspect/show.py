@@ -38,8 +38,6 @@ def main(argv: list[str] | None = None) -> int:
     except UsageError as error:
         print(f"datagen: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:
-        sys.stderr.close()
     return 0
 
 
