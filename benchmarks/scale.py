@@ -246,7 +246,7 @@ def lines(builds: dict[int, Build]) -> Iterator[str]:
     yield f"{'videos listed':<38}" + "".join(f"{count:>30,}" for count in builds)
     for name in next(iter(builds.values())).figures:
         yield f"{name:<38}" + "".join(f"{build.figures.get(name, ''):>30}" for build in builds.values())
-    small, *_, large = builds.values()
+    small, large = builds[min(builds)], builds[max(builds)]
     yield f"{'peak, times that of the first':<38}" + f"{large.peak / small.peak:>{30 * len(builds)}.2f}"
 
 
