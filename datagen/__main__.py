@@ -6,8 +6,11 @@ import sys
 
 COMMANDS = {
     "build": ("datagen.build", "make a dataset from videos, or go on with it"),
+    "report": ("datagen.inspect.report", "write one page to look at a dataset with"),
     "validate": ("datagen.inspect.validate", "check a dataset, and whether it would train"),
+    "stats": ("datagen.inspect.stats", "print the statistics of a dataset, or of two side by side"),
     "show": ("datagen.inspect.show", "print a dialogue as a timeline"),
+    "push": ("datagen.publish.push", "publish a dataset on the Hugging Face Hub"),
     "faults": ("datagen.inspect.faults", "test the checks of dialogues by injected faults"),
 }
 

@@ -30,6 +30,7 @@ from datagen.options import parser
 from datagen.pipeline_file import load_config
 from datagen.plan import Plan, export_key, make_plan, outcome, owed_tasks, prepare, read_built
 from datagen.progress import Progress
+from datagen.publish.card import write_card
 from datagen.records import Built, Entry
 from datagen.report import (
     budget_message,
@@ -238,6 +239,8 @@ def _finish(
             **counts,
         }
         write_run_json(out, result)
+        if result["rows"]["videos/train"]:
+            write_card(out)
     if not args.quiet:
         print("\n".join(summary_lines(result, out, fresh, time.monotonic() - started)))
     return _verdict(sum(found.failures.values()), found.listed, config, args.quiet)

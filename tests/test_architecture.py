@@ -36,6 +36,7 @@ ALLOWED = {
     "estimate": BASE | FLOOR | {"flow", "plan", "runner", "money", "assumptions"},
     "options": BASE,
     "inspect": BASE | FLOOR | {"dialogue", "export"},
+    "publish": BASE | FLOOR | {"dialogue", "export", "inspect"},
     "__main__": set(),
 }
 ONLY_IN = {

@@ -72,6 +72,32 @@ def test_a_torn_spool_loses_the_torn_line_alone(tmp_path_factory, cut, junk):
     ledger.close()
 
 
+@pytest.mark.parametrize("added", [0, 1, 4, 7, 9, 10])
+def test_of_a_spool_only_what_the_ledger_lacks_is_added(tmp_path, monkeypatch, added):
+    monkeypatch.setattr("datagen.ledger._HANDFUL", 3)
+    events = [call(f"k{n}", {"seconds": n}) for n in range(10)]
+    # The same call asked for a second time, by another video, is known by its key and yet to be paid.
+    events[8] = call("k2", {"seconds": 8.5})
+    work = tmp_path / ".work"
+    ledger = Ledger(work)
+    ledger.add(events[:added])
+    ledger.close()
+    spool = Spool(work / "spool" / "runner.jsonl")
+    for one in events:
+        spool.append(one)
+    spool.close()
+    batches = []
+    monkeypatch.setattr(
+        Ledger, "add", lambda self, found, add=Ledger.add: (batches.append(found), add(self, found))
+    )
+    ledger = Ledger(work)
+    assert sum(map(len, batches)) <= 10 - added + 2
+    assert all(len(batch) <= 3 for batch in batches)
+    assert {key for n in range(10) for key in ledger.known(f"item k{n}")} == {one.key for one in events}
+    assert [cost.calls for cost in ledger.costs()] == [10]
+    ledger.close()
+
+
 def test_forgetting_failures_by_class(tmp_path):
     ledger = Ledger(tmp_path)
     ledger.add(

@@ -32,6 +32,14 @@ def read_run(out: Path) -> dict[str, Any]:
     return run
 
 
+def was_published(out: Path) -> bool:
+    """Whether this is a published copy, which leaves the folder of frames behind."""
+    try:
+        return "published" in read_run(out)
+    except Invalid:
+        return False
+
+
 def read_config(run: dict[str, Any]) -> Config:
     """The pipeline's values that the dataset was built with. Raises Invalid."""
     try:

@@ -1,0 +1,174 @@
+"""`datagen report OUT`: a dataset as one page to look at, OUT/report.html, that opens without a server."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from datagen.config import Config
+from datagen.errors import Invalid, UsageError
+from datagen.inspect.check import Findings, check_dataset
+from datagen.inspect.files import read_config, read_run
+from datagen.inspect.forecast import MARGIN, Forecast
+from datagen.inspect.report_calls import Calls
+from datagen.inspect.report_dialogues import Page, pages
+from datagen.inspect.report_figures import (
+    funnel,
+    losses,
+    plots,
+    published_notes,
+    rates_table,
+    spend,
+    statistics_table,
+    validation,
+)
+from datagen.inspect.report_page import render
+from datagen.inspect.report_survey import Survey, survey
+
+NAME = "report.html"
+MOST_DIALOGUES = 2000
+"""Dialogues that have a page: what a browser still opens at once. The worst and a random sample of others."""
+BESIDE = 20
+"""Random dialogues shown beside as many of the worst."""
+_MOST_CALLS = 8_000_000
+"""Characters of prompts and replies; dialogues after these go without."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `datagen report`; returns the exit status."""
+    p = argparse.ArgumentParser(
+        prog="datagen report",
+        description="Write OUT/report.html: what became of the videos, how the dataset is, and its dialogues "
+        "to look at and judge. It opens by double click, without network or server; its pictures are those "
+        "in OUT/frames.",
+    )
+    p.add_argument("out", metavar="OUT", type=Path, help="the folder of a finished build")
+    args = p.parse_args(argv)
+    try:
+        path = write_report(args.out)
+    except UsageError as error:
+        print(f"datagen: {error}", file=sys.stderr)
+        return 2
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+def write_report(out: Path) -> Path:
+    """Write report.html into a dataset's folder; the same dataset gives the same bytes.
+
+    Raises UsageError where `out` holds no finished build, or a table or run.json cannot be read.
+    """
+    try:
+        run = read_run(out)
+        config = read_config(run)
+        findings, forecast = check_dataset(out, MARGIN)
+        found = survey(out, config, findings, forecast)
+        chosen, random, worst = choose(found, config)
+        calls = Calls(out, config, _model(run), _MOST_CALLS)
+        made = list(pages(out, found, chosen, config, calls))
+    except Invalid as error:
+        raise UsageError(f"OUT {out}: {error}") from None
+    try:
+        values = _values(run, found, findings, forecast)
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        fault = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise UsageError(f"OUT {out}: run.json is not as a build writes it ({fault}); build again") from None
+    values |= {"title": config.name or "dataset", "shown": len(made), "total": len(found.severity)}
+    index = _index(run, made, random, worst) | {"systems": list(calls.systems)}
+    path = out / NAME
+    path.write_text(render(values, index, made), encoding="utf-8")
+    return path
+
+
+def _values(run: dict[str, Any], found: Survey, findings: Findings, forecast: Forecast) -> dict[str, Any]:
+    """What the template shows of the run as a whole."""
+    statistics = run["statistics"]
+    return {
+        "tiles": _tiles(run, statistics),
+        "unreadable": found.unreadable,
+        "funnel": funnel(run, found),
+        "rows": list(run["rows"].items()),
+        "failures": list((run.get("failures") or {}).items()),
+        "losses": losses(found),
+        "flags": statistics["flags"],
+        "validation": validation(findings, forecast),
+        "plots": plots(statistics, found, forecast),
+        "statistics": statistics_table(statistics),
+        "rates": rates_table(statistics),
+        "published": published_notes(),
+        "spend": spend(run),
+        "made": _made(run),
+    }
+
+
+def _model(run: dict[str, Any]) -> str | None:
+    """The model that wrote the dialogues, if one did."""
+    models = run.get("models")
+    name = models.get("llm") if isinstance(models, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def choose(found: Survey, config: Config) -> tuple[set[str], list[str], list[str]]:
+    """All dialogues that have a page; among them those drawn at random, and the worst."""
+    worst = found.worst()[:BESIDE]
+    shuffled = found.shuffled(config.seed)
+    return set(worst) | set(shuffled[: MOST_DIALOGUES - len(worst)]), shuffled[:BESIDE], worst
+
+
+def _index(run: dict[str, Any], made: list[Page], random: list[str], worst: list[str]) -> dict[str, Any]:
+    """What the lists of dialogues show, and the order in which they are gone through."""
+    rows = [
+        {
+            "id": page.id,
+            "name": page.video.path,
+            "video": page.video.id,
+            "frame": (page.video.frame_count + 1) // 2,
+            "asks": page.questions[0].text[:160] if page.questions else "",
+            "kinds": list(dict.fromkeys(question.kind for question in page.questions)),
+            "turns": len(page.turns),
+            "replies": [number for number, _ in page.replies],
+            "flags": list(dict.fromkeys(flag.code for flag in page.flags)),
+            "flag_count": page.flag_count,
+        }
+        for page in made
+    ]
+    place = {page.id: number for number, page in enumerate(made)}
+    return {
+        "dataset": run.get("export_key") or "",
+        "rows": rows,
+        "random": [place[id] for id in random if id in place],
+        "worst": [place[id] for id in worst if id in place],
+    }
+
+
+def _tiles(run: dict[str, Any], statistics: dict[str, Any]) -> list[tuple[str, str]]:
+    total, spent = statistics["all"], run.get("spent") or {}
+    tiles = [
+        ("videos with a dialogue", f"{total['videos']:,}"),
+        ("hours", f"{total['hours']:.1f}"),
+        ("dialogues", f"{total['dialogues']:,}"),
+        ("turns", f"{total['turns']:,}"),
+        ("of turns are replies", f"{total['reply_rate'] or 0:.1%}"),
+    ]
+    calls = (run.get("model_calls") or {}).get("calls")
+    if calls:
+        tiles += [("model calls", f"{calls:,}"), ("spent", _money(spent))]
+    return tiles
+
+
+def _money(spent: dict[str, Any]) -> str:
+    usd = spent.get("usd") or 0
+    if not usd and spent.get("unpriced"):
+        return "unpriced"
+    return f"${usd:,.2f}" + (" +" if spent.get("unpriced") else "")
+
+
+def _made(run: dict[str, Any]) -> str:
+    models = run.get("models") or {}
+    names = ", ".join(f"{kind} {name}" for kind, name in models.items() if name) or "rules alone"
+    version = (run.get("versions") or {}).get("datagen", "?")
+    return f"datagen {version}, {run.get('written', '')}, by {names}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
