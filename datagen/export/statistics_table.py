@@ -10,7 +10,7 @@ _SHAPES = 6
 """Shapes side by side."""
 _WIDTH = 14
 
-_ROWS = (
+ROWS = (
     ("videos", "videos", "d"),
     ("hours", "hours", ".2f"),
     ("mean length, s", "mean_seconds", ".1f"),
@@ -26,8 +26,9 @@ _ROWS = (
     ("gap of replies, s", "gap_seconds", ".1f"),
     ("position, effect w", "position_effect", ".2f"),
 )
+"""What a row is called, its name in run.json, and how it is written."""
 _OF_VIDEOS = ("videos", "mean_seconds", "dialogues", "questions_per_video", "answers_per_dialogue")
-_SHAPE_ROWS = (("questions", "questions", "d"), *(row for row in _ROWS if row[1] not in _OF_VIDEOS))
+_SHAPE_ROWS = (("questions", "questions", "d"), *(row for row in ROWS if row[1] not in _OF_VIDEOS))
 
 
 def statistics_lines(statistics: dict[str, Any]) -> list[str]:
@@ -50,7 +51,7 @@ def _main_table(statistics: dict[str, Any]) -> list[str]:
     sources = sorted(statistics["by_source"].items(), key=lambda pair: (-pair[1]["videos"], pair[0]))
     shown = sources[:_SOURCES] if len(sources) > 1 else []
     published = [(name, _as_figures(figures)) for name, figures in PUBLISHED.items() if "videos" in figures]
-    lines = _table("Statistics", _ROWS, [("all", statistics["all"]), *shown, *published])
+    lines = _table("Statistics", ROWS, [("all", statistics["all"]), *shown, *published])
     if len(sources) > _SOURCES:
         lines.append(f"  {len(sources) - _SOURCES} more sources in run.json")
     return lines + _published_lines()

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from datagen.export.pauc import SETTINGS
 from datagen.export.reference import PUBLISHED, REPLY_RATES, TALK_RATIOS, WORDS_PER_REPLY
+from datagen.export.statistics_table import ROWS
 from datagen.inspect.check import Findings
 from datagen.inspect.forecast import Forecast
 from datagen.inspect.policies import POLICIES, TRUTH
@@ -29,23 +30,6 @@ _MADE_BY = {
     "with a row for a trainer": ("export",),
 }
 """Which stages lose what does not reach a step of the funnel."""
-STATISTICS = (
-    ("videos", "videos", "d"),
-    ("hours", "hours", ".2f"),
-    ("mean length, s", "mean_seconds", ".1f"),
-    ("dialogues", "dialogues", "d"),
-    ("questions a video", "questions_per_video", ".1f"),
-    ("answers a question", "answers_per_question", ".2f"),
-    ("answers a dialogue", "answers_per_dialogue", ".2f"),
-    ("words a reply", "words_per_reply", ".1f"),
-    ("replies of turns", "reply_rate", ".1%"),
-    ("dialogues without a reply", "without_reply", ".1%"),
-    ("longest silence, s", "longest_silence_seconds", ".0f"),
-    ("given at, of the span", "lateness", ".0%"),
-    ("gap of replies, s", "gap_seconds", ".1f"),
-    ("position, effect w", "position_effect", ".2f"),
-)
-"""What a row is called, its name in run.json, and how it is written."""
 
 
 class Step(Struct, frozen=True):
@@ -144,9 +128,7 @@ def statistics_table(statistics: dict[str, Any]) -> Table:
     columns = [("this dataset", statistics["all"]), *shown, *published]
     return Table(
         ("", *(name for name, _ in columns)),
-        tuple(
-            (label, *(_cell(row.get(key), style) for _, row in columns)) for label, key, style in STATISTICS
-        ),
+        tuple((label, *(_cell(row.get(key), style) for _, row in columns)) for label, key, style in ROWS),
     )
 
 

@@ -75,7 +75,7 @@ class BatchClient:
         try:
             reply = await self._converse(call, seen)
         except Failure as failure:
-            failure.attempts = tuple(call.attempts)
+            failure.attempts = tuple(call.tries.attempts)
             self._settle(seen)
             raise
         except UsageError as error:
@@ -111,9 +111,9 @@ class BatchClient:
                 if fault.kind == "unsupported" and fault.option not in self._unsupported:
                     self._unsupported += (fault.option,)
                 if not call.fail(fault, loop.time() - began, self._limits.rounds):
-                    return call.give_up()
+                    return call.tries.give_up()
                 continue
-            reply = call.take(completion, loop.time() - began)
+            reply = call.tries.take(completion, loop.time() - began)
             if reply is not None:
                 return reply
 
@@ -165,11 +165,13 @@ class BatchClient:
         async with self._adding:
             if (home := self._home(name, seen)) is not None:
                 return home
-            body = await self._encoder.encode(call.request, call.max_tokens, self._unsupported)
+            body = await self._encoder.encode(call.tries.request, call.tries.max_tokens, self._unsupported)
             line = request_line(name, body)
             if len(line) > self._limits.most_bytes:
-                raise Invalid(f"request of {call.request.prompt}: {len(line)} bytes, too many for a batch")
-            batch = await self._batch_with_room(call.request.model, len(line))
+                raise Invalid(
+                    f"request of {call.tries.request.prompt}: {len(line)} bytes, too many for a batch"
+                )
+            batch = await self._batch_with_room(call.tries.request.model, len(line))
             assert batch.gathering is not None
             if len(line) < _LARGE:
                 batch.gathering.add(name, line)

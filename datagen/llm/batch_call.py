@@ -1,84 +1,36 @@
-"""One call that goes by batches: what it has cost so far, and when it is over."""
+"""One call that goes by batches: which it was put into, and when it is over."""
 
 from collections.abc import Callable
 
-from msgspec import structs
-
-from datagen.errors import Provider, Refused, UsageError
+from datagen.errors import UsageError
 from datagen.llm.batch_files import custom_id
-from datagen.llm.chat import Attempt, ChatReply, ChatRequest
+from datagen.llm.chat import ChatRequest
 from datagen.llm.client import KEY_VARIABLE
-from datagen.llm.client_reply import Completion, Fault
+from datagen.llm.client_reply import Fault
+from datagen.llm.client_tries import Tries
 
 
 class Call:
-    """How far one call has come."""
+    """How one call fares."""
 
     def __init__(self, request: ChatRequest, shown: str, safe: Callable[[str], str]) -> None:
         """`shown` names the endpoint in messages; `safe` takes the key out of what it says."""
-        self.request = request
-        self.max_tokens = request.max_tokens
-        self.attempts: list[Attempt] = []
+        self.tries = Tries(request, shown, safe)
         self.sent = 0
         """Batches that it was put into."""
-        self._where = f"{shown}, model {request.model}"
-        self._safe = safe
         self._dropped: set[str] = set()
-        self._cut_off: ChatReply | None = None
 
     def name(self, unsupported: tuple[str, ...]) -> str:
         """The name in files of what is asked next. Raises Invalid."""
-        return custom_id(self.request, self.max_tokens, unsupported)
-
-    def take(self, completion: Completion, seconds: float) -> ChatReply | None:
-        """The reply of a completion; None where it was cut off and is worth a longer try. Raises Refused."""
-        choice, usage = completion.choices[0], completion.usage
-        finish = choice.finish_reason or ""
-        prompt_tokens = (usage and usage.prompt_tokens) or 0
-        completion_tokens = (usage and usage.completion_tokens) or 0
-        cut_off = finish == "length" and self._cut_off is None
-        attempt = Attempt(
-            status=200,
-            seconds=seconds,
-            prompt_tokens=prompt_tokens,
-            completion_tokens=completion_tokens,
-            finish_reason=finish,
-            fault=f"cut off at max_tokens {self.max_tokens}" if cut_off else "",
-        )
-        self.attempts.append(attempt)
-        if choice.message.refusal or finish == "content_filter":
-            text = choice.message.refusal or "withheld by the endpoint's content filter"
-            raise Refused(f"{self.request.model}: {self._safe(' '.join(text.split())[:300])}")
-        reply = ChatReply(
-            text=choice.message.content or "",
-            finish_reason=finish,
-            model=completion.model or self.request.model,
-            prompt_tokens=prompt_tokens,
-            completion_tokens=completion_tokens,
-            attempts=tuple(self.attempts),
-        )
-        if cut_off:
-            self._cut_off, self.max_tokens = reply, 2 * self.max_tokens
-            return None
-        return reply
+        return custom_id(self.tries.request, self.tries.max_tokens, unsupported)
 
     def fail(self, fault: Fault, seconds: float, rounds: int) -> bool:
         """Whether a fault is worth another batch, `rounds` in all. Raises Refused and UsageError."""
-        text = self._safe(fault.text)
-        self.attempts.append(Attempt(status=fault.status, seconds=seconds, fault=text))
+        text = self.tries.fail(fault, seconds)
         if fault.kind == "fatal":
-            raise UsageError(f"{self._where}: {text}; check the URL, the model and {KEY_VARIABLE}")
-        if fault.kind == "refused":
-            raise Refused(f"{self.request.model}: {text}")
+            raise UsageError(f"{self.tries.where}: {text}; check the URL, the model and {KEY_VARIABLE}")
         if fault.kind == "unsupported":
             again = fault.option not in self._dropped
             self._dropped.add(fault.option)
             return again
         return fault.kind != "unusable" and self.sent < rounds
-
-    def give_up(self) -> ChatReply:
-        """The reply that was cut off, if there is nothing better; otherwise raise Provider."""
-        if self._cut_off is not None:
-            return structs.replace(self._cut_off, attempts=tuple(self.attempts))
-        tries = "1 try" if len(self.attempts) == 1 else f"{len(self.attempts)} tries"
-        raise Provider(f"{self._where}: {tries}, last: {self.attempts[-1].fault}")

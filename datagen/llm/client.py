@@ -12,14 +12,15 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
-from datagen.errors import Failure, Provider, Refused, UsageError
-from datagen.llm.chat import Attempt, ChatReply, ChatRequest
+from datagen.errors import Failure, UsageError
+from datagen.llm.chat import ChatReply, ChatRequest
 from datagen.llm.client_address import read_address
 from datagen.llm.client_echo import Echo
 from datagen.llm.client_reply import Completion, Fault, read_completion, read_fault
 from datagen.llm.client_request import RequestEncoder, reply_schema
+from datagen.llm.client_tries import Tries
 from datagen.llm.client_wait import asked_wait
 from datagen.llm.limiter import Limiter
 from datagen.llm.transport import Pool, Stale, Unreachable
@@ -49,17 +50,14 @@ class ClientLimits(Struct, frozen=True, kw_only=True):
 
 
 class _Call:
-    """How far one call has come."""
+    """How one call fares at this endpoint."""
 
-    def __init__(self, request: ChatRequest) -> None:
-        self.request = request
-        self.max_tokens = request.max_tokens
-        self.attempts: list[Attempt] = []
+    def __init__(self, tries: Tries) -> None:
+        self.tries = tries
         self.began: float | None = None
         self.faults = 0
         self.counted = 0
         self.dropped: set[str] = set()
-        self.cut_off: ChatReply | None = None
 
 
 class Client:
@@ -102,11 +100,11 @@ class Client:
         Corrupt or Invalid (the request itself cannot be sent), all with the attempts made; and UsageError,
         which is meant to stop the run: wrong key, unknown model, no such host.
         """
-        call = _Call(request)
+        call = _Call(Tries(request, self._address.shown, self._safe))
         try:
             return await self._ask(call)
         except Failure as failure:
-            failure.attempts = tuple(call.attempts)
+            failure.attempts = tuple(call.tries.attempts)
             raise
 
     async def _ask(self, call: _Call) -> ChatReply:
@@ -114,13 +112,13 @@ class Client:
         while True:
             epoch = await self._slot(call)
             if epoch is None:
-                return self._give_up(call)
+                return call.tries.give_up()
             good = busy = False
             started = loop.time()
             try:
                 completion = await self._try(call)
                 good = True
-                reply = self._reply(call, completion, loop.time() - started)
+                reply = call.tries.take(completion, loop.time() - started)
                 if reply is not None:
                     return reply
                 continue
@@ -130,7 +128,7 @@ class Client:
             finally:
                 self.limiter.release(epoch, good=good, refused=busy)
             if delay is None:
-                return self._give_up(call)
+                return call.tries.give_up()
             if delay:
                 await asyncio.sleep(delay)
 
@@ -161,7 +159,8 @@ class Client:
             async with asyncio.timeout(self._limits.call_seconds):
                 response, connection = await self._pool.exchange(
                     self._message(
-                        sent, await self._encoder.encode(call.request, call.max_tokens, unsupported)
+                        sent,
+                        await self._encoder.encode(call.tries.request, call.tries.max_tokens, unsupported),
                     )
                 )
         except TimeoutError:
@@ -192,46 +191,11 @@ class Client:
         head = f"{self._head}X-Request-Id: {sent}\r\nContent-Length: {len(body)}\r\n\r\n"
         return head.encode("ascii") + body
 
-    def _reply(self, call: _Call, completion: Completion, seconds: float) -> ChatReply | None:
-        """The reply of a completion; None where it was cut off and is worth a longer try. Raises Refused."""
-        choice, usage = completion.choices[0], completion.usage
-        finish = choice.finish_reason or ""
-        prompt_tokens = (usage and usage.prompt_tokens) or 0
-        completion_tokens = (usage and usage.completion_tokens) or 0
-        cut_off = finish == "length" and call.cut_off is None
-        attempt = Attempt(
-            status=200,
-            seconds=seconds,
-            prompt_tokens=prompt_tokens,
-            completion_tokens=completion_tokens,
-            finish_reason=finish,
-            fault=f"cut off at max_tokens {call.max_tokens}" if cut_off else "",
-        )
-        call.attempts.append(attempt)
-        if choice.message.refusal or finish == "content_filter":
-            text = choice.message.refusal or "withheld by the endpoint's content filter"
-            raise Refused(f"{call.request.model}: {self._safe(' '.join(text.split())[:300])}")
-        reply = ChatReply(
-            text=choice.message.content or "",
-            finish_reason=finish,
-            model=completion.model or call.request.model,
-            prompt_tokens=prompt_tokens,
-            completion_tokens=completion_tokens,
-            attempts=tuple(call.attempts),
-        )
-        if cut_off:
-            call.cut_off, call.max_tokens = reply, 2 * call.max_tokens
-            return None
-        return reply
-
     def _judge(self, call: _Call, fault: Fault, seconds: float) -> float | None:
         """Seconds to wait before the next try; None: there is none. Raises Refused and UsageError."""
-        text = self._safe(fault.text)
-        call.attempts.append(Attempt(status=fault.status, seconds=seconds, fault=text))
+        text = call.tries.fail(fault, seconds)
         if fault.kind == "fatal":
-            raise self._stop(call.request.model, text)
-        if fault.kind == "refused":
-            raise Refused(f"{call.request.model}: {text}")
+            raise self._stop(call.tries.where, text)
         if fault.kind == "unsupported":
             return self._do_without(call, fault.option)
         if fault.kind == "unusable":
@@ -261,21 +225,11 @@ class Client:
             self._unsupported += (option,)
         return 0.0
 
-    def _stop(self, model: str, text: str) -> UsageError:
+    def _stop(self, where: str, text: str) -> UsageError:
         """Let no further call begin."""
-        self._fatal = UsageError(
-            f"{self._address.shown}, model {model}: {text}; check the URL, the model and {KEY_VARIABLE}"
-        )
+        self._fatal = UsageError(f"{where}: {text}; check the URL, the model and {KEY_VARIABLE}")
         self.limiter.fail(self._fatal)
         return self._fatal
-
-    def _give_up(self, call: _Call) -> ChatReply:
-        """The reply that was cut off, if there is nothing better; otherwise raise Provider."""
-        if call.cut_off is not None:
-            return structs.replace(call.cut_off, attempts=tuple(call.attempts))
-        last = call.attempts[-1].fault if call.attempts else "no try"
-        tries = "1 try" if len(call.attempts) == 1 else f"{len(call.attempts)} tries"
-        raise Provider(f"{self._address.shown}, model {call.request.model}: {tries}, last: {last}")
 
     def _safe(self, text: str) -> str:
         """Text of the endpoint without the key, which some of them repeat."""
