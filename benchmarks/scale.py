@@ -19,7 +19,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -97,12 +96,11 @@ class Build(NamedTuple):
     peak: float
 
 
-def start(videos: Path, out: Path, *more: str) -> subprocess.Popen[str]:
+def start(videos: Path, out: Path, options: list[str]) -> subprocess.Popen[str]:
     """Start a build of made-up videos."""
     code = "from benchmarks.scale_fakes import main; main()"
-    options = ["--videos", str(videos), "--out", str(out), "--quiet", *more]
+    command = [sys.executable, "-c", code, "--videos", str(videos), "--out", str(out), "--quiet", *options]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", code, *options]
     return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
 
 
@@ -122,42 +120,51 @@ def measure(count: int, folder: Path, backend: str, workers: int) -> Build:
     """Build `count` videos as told above."""
     videos, out = make_videos(folder / "videos", count), folder / "out"
     options = ["--backend", backend, "--workers", str(workers)]
-    began = time.monotonic()
-    first = start(videos, out, *options)
-    watchers = [Watcher(first.pid)]
-    while videos_done(out) < count // 2 and first.poll() is None:
-        time.sleep(0.25)
-    first.kill()
-    killed = time.monotonic()
-    watchers[0].close()
-    first.wait()
-    psutil.wait_procs(watchers[0].family, timeout=60)
-    gone, before = time.monotonic(), (out / "frames").stat().st_mtime_ns
-    second = start(videos, out, *options)
-    watchers.append(Watcher(second.pid))
-    while (out / "frames").stat().st_mtime_ns == before and second.poll() is None:
+    first, until_kill, left = killed_at_half(videos, out, options, count)
+    frames, began = out / "frames", time.monotonic()
+    before = frames.stat().st_mtime_ns
+    process = start(videos, out, options)
+    second = Watcher(process.pid)
+    while frames.stat().st_mtime_ns == before and process.poll() is None:
         time.sleep(0.05)
-    resumed = time.monotonic() - gone
-    said, _ = second.communicate()
-    ended = time.monotonic()
-    alone = watchers[1].close()
-    if second.returncode:
-        raise RuntimeError(f"the build ended with status {second.returncode}: {said}")
-    wall = killed - began + ended - gone
-    working, peak_alone = (max(getattr(w, f"peak_{n}") for w in watchers) for n in ("working", "alone"))
+    resumed = time.monotonic() - began
+    said, _ = process.communicate()
+    wall = until_kill + time.monotonic() - began
+    exporting = second.close()
+    if process.returncode:
+        raise RuntimeError(f"the build ended with status {process.returncode}: {said}")
+    working, alone = (max(getattr(w, f"peak_{n}") for w in (first, second)) for n in ("working", "alone"))
     figures = {
         **counts(out),
         "wall, s": f"{wall:.0f}",
-        "  of it the export, s": f"{alone:.0f}",
+        "  of it the export, s": f"{exporting:.0f}",
         "  a video, ms": f"{1000 * wall / count:.1f}",
-        **cpu_figures(watchers, count),
+        **cpu_figures([first, second], count),
         "peak of all processes, MB": f"{working:.0f}",
-        "peak of the export, MB": f"{peak_alone:.0f}",
+        "peak of the export, MB": f"{alone:.0f}",
+        "left 10 s after the kill": f"{left} processes",
         "resumed from the half, s": f"{resumed:.1f}",
         **run_again(videos, out, options),
         **sizes(out),
     }
-    return Build(figures, max(working, peak_alone))
+    return Build(figures, max(working, alone))
+
+
+def killed_at_half(videos: Path, out: Path, options: list[str], count: int) -> tuple[Watcher, float, int]:
+    """Build a half. Returns what was seen, seconds until the kill, and processes left 10 s after it."""
+    began = time.monotonic()
+    process = start(videos, out, options)
+    watcher = Watcher(process.pid)
+    while videos_done(out) < count // 2 and process.poll() is None:
+        time.sleep(0.25)
+    process.kill()
+    seconds = time.monotonic() - began
+    watcher.close()
+    process.communicate()
+    _, left = psutil.wait_procs(watcher.family, timeout=10)
+    for survivor in left:
+        survivor.kill()
+    return watcher, seconds, len(left)
 
 
 def make_videos(folder: Path, count: int) -> Path:
@@ -180,10 +187,10 @@ def counts(out: Path) -> dict[str, str]:
 
 def cpu_figures(watchers: list[Watcher], count: int) -> dict[str, str]:
     """CPU by kind of process, and how much of it is not the steps'."""
-    spent: Counter[str] = Counter()
+    spent: dict[str, float] = {}
     for watcher in watchers:
         for kind, seconds in watcher.cpu.values():
-            spent[kind] += seconds
+            spent[kind] = spent.get(kind, 0.0) + seconds
     total, bare = 1000 * sum(spent.values()) / count, bare_milliseconds()
     beyond = total - bare
     return {
@@ -226,7 +233,7 @@ def bare_milliseconds(videos: int = 200) -> float:
 def run_again(videos: Path, out: Path, options: list[str]) -> dict[str, str]:
     """Run a finished build."""
     began = time.monotonic()
-    process = start(videos, out, *options)
+    process = start(videos, out, options)
     said, _ = process.communicate()
     return {"run again, s": f"{time.monotonic() - began:.2f}", "  of it": said.splitlines()[-1]}
 

@@ -143,7 +143,8 @@ class Lane:
     def _keep(self, events: list[Event]) -> None:
         if events:
             self._ledger.add(events)
-            self._open = {key: task for key, task in self._open.items() if key not in {e.key for e in events}}
+            done = {event.key for event in events}
+            self._open = {key: task for key, task in self._open.items() if key not in done}
             self._on_events(events)
 
     def _bury(self, why: str) -> None:

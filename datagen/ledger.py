@@ -12,6 +12,7 @@ import os
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,11 @@ from datagen.records import Entry, Location
 FLOW = "flow"
 """The step name under which the outcome of a whole video is kept."""
 
+# Results have a rowid: so they are appended, while the pages of a table ordered by a hash are all rewritten.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS results (
     key TEXT PRIMARY KEY, item TEXT NOT NULL, step TEXT NOT NULL, code TEXT, value BLOB NOT NULL
-) WITHOUT ROWID;
+);
 CREATE INDEX IF NOT EXISTS results_by_item ON results (item);
 CREATE TABLE IF NOT EXISTS flows (
     key TEXT PRIMARY KEY, video_id TEXT NOT NULL, code TEXT
@@ -41,6 +43,9 @@ CREATE TABLE IF NOT EXISTS contents (item TEXT PRIMARY KEY, mark TEXT NOT NULL) 
 CREATE INDEX IF NOT EXISTS contents_by_mark ON contents (mark);
 CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
+
+_HANDFUL = 1000
+"""Events of a spool taken in at a time."""
 
 _COPIES = "SELECT ? UNION SELECT item FROM contents WHERE mark = (SELECT mark FROM contents WHERE item = ?)"
 
@@ -150,16 +155,31 @@ class Ledger:
         return sum(self.take_in_spool(path.stem) for path in sorted(self._spools.glob("*.jsonl")))
 
     def take_in_spool(self, name: str) -> int:
-        """Take in the spool of one runner that has ended, then delete it. Returns the events found."""
+        """Take in the spool of one runner that has ended, then delete it. Returns the events found.
+
+        It holds all events of a run, a handful at a time is in memory. They have been added in their order,
+        so those up to the first handful that is not all known need not be added again.
+        """
         path = self.spool_path(name)
         if not path.exists():
             return 0
+        count, known = 0, True
         with path.open("rb") as spool:
             fcntl.flock(spool, fcntl.LOCK_EX)
-            events = list(_read_spool(spool))
-        self.add(events)
+            events = _read_spool(spool)
+            while handful := list(islice(events, _HANDFUL)):
+                known = known and self._has_all(handful)
+                if not known:
+                    self.add(handful)
+                count += len(handful)
         path.unlink()
-        return len(events)
+        return count
+
+    def _has_all(self, events: list[Event]) -> bool:
+        keys = {event.key for event in events}
+        marks = ",".join("?" * len(keys))
+        query = f"SELECT COUNT(*) FROM results WHERE key IN ({marks})"
+        return bool(self._database.execute(query, list(keys)).fetchone()[0] == len(keys))
 
     def drop_spool(self, name: str) -> None:
         """Delete the spool of a runner all of whose events have been added."""

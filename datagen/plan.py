@@ -1,6 +1,7 @@
 """What is to be done: the videos listed, less what the ledger has already."""
 
 import hashlib
+import os
 import shutil
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from msgspec import Struct
 
 from datagen.config import Config
 from datagen.flow import flow_key, frames_key
-from datagen.ledger import Ledger, item_of
+from datagen.ledger import Ledger, item_of, key_of
 from datagen.llm.models import Models
 from datagen.records import Built, Entry, Rejection, Video
 from datagen.runner import Task
@@ -40,9 +41,9 @@ def make_plan(
     frames: Path,
 ) -> Plan:
     """Compare the listing with the ledger. Results whose frames are gone are forgotten."""
-    keys = [flow_key(entry, config, models) for entry in entries]
+    keys = _keys(entries, config, models)
     done = ledger.flows()
-    on_disk = {path.name for path in frames.iterdir()} if frames.is_dir() else set()
+    on_disk = {item.name for item in os.scandir(frames)} if frames.is_dir() else set()
     if ledger.note("frames") != frames_key(config):
         done = {key: outcome for key, outcome in done.items() if outcome[1] is not None}
         on_disk = set()
@@ -52,6 +53,12 @@ def make_plan(
         if key not in done or (done[key][1] is None and done[key][0] not in on_disk)
     ]
     return Plan(entries, keys, rejected, owed)
+
+
+def _keys(entries: list[Entry], config: Config, models: Models) -> list[str]:
+    """Key of each video's outcome; what is the same for all videos is hashed once."""
+    same = flow_key(Entry(path="", name="", size=0, mtime_ns=0), config, models)
+    return [key_of("flow", 1, (entry, same)) for entry in entries]
 
 
 def prepare(plan: Plan, config: Config, ledger: Ledger, frames: Path) -> None:

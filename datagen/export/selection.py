@@ -4,6 +4,7 @@ A dialogue stays or goes as a whole: without one of its questions the one before
 silence that follows would be wrong.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -62,7 +63,7 @@ def select(builts: Iterable[Built], config: Config) -> Selection:
     index = QuestionIndex(config.dataset.duplicate_similarity)
     dropped: dict[str, Reason] = {}
     dialogues: dict[str, list[str]] = {}
-    asked: dict[int, list[str]] = {}
+    asked: Counter[int] = Counter()
     written: dict[int, list[str]] = {}
     videos = 0
     for built in builts:
@@ -78,7 +79,7 @@ def select(builts: Iterable[Built], config: Config) -> Selection:
             kept.append(dialogue.id)
             for question in dialogue.questions:
                 group = index.add(question.text)
-                asked.setdefault(group, []).append(dialogue.id)
+                asked[group] += 1
                 if dialogue.provenance != "rule":
                     written.setdefault(group, []).append(dialogue.id)
     if config.dataset.cap_questions:
@@ -89,7 +90,7 @@ def select(builts: Iterable[Built], config: Config) -> Selection:
         {video: number for video, number in counts.items() if number},
         dropped,
         frozenset(key for key, times in index.asked.items() if times >= OFTEN),
-        _alike(index, asked, written),
+        _alike(index, asked, Counter({group: len(asking) for group, asking in written.items()})),
     )
 
 
@@ -134,13 +135,10 @@ def _beyond_share(written: dict[int, list[str]], index: QuestionIndex, config: C
     return dropped
 
 
-def _alike(
-    index: QuestionIndex, asked: dict[int, list[str]], written: dict[int, list[str]]
-) -> dict[str, Any]:
+def _alike(index: QuestionIndex, asked: Counter[int], written: Counter[int]) -> dict[str, Any]:
     """Shares of questions that repeat others, over all and over those that a model wrote."""
-    total = sum(index.asked.values())
     return {
-        "asked": total,
+        "asked": asked.total(),
         "different": len(index.asked),
         "groups": len(asked),
         "commonest": _commonest(index, asked),
@@ -148,10 +146,9 @@ def _alike(
     }
 
 
-def _commonest(index: QuestionIndex, groups: dict[int, list[str]]) -> dict[str, Any]:
+def _commonest(index: QuestionIndex, groups: Counter[int]) -> dict[str, Any]:
     if not groups:
         return {"question": "", "times": 0, "share": 0.0}
-    group = min(groups, key=lambda g: (-len(groups[g]), g))
-    times = len(groups[group])
-    share = times / sum(map(len, groups.values()))
-    return {"question": index.examples[group][:300], "times": times, "share": round(share, 4)}
+    group = min(groups, key=lambda g: (-groups[g], g))
+    share = groups[group] / groups.total()
+    return {"question": index.examples[group][:300], "times": groups[group], "share": round(share, 4)}

@@ -39,6 +39,7 @@ class Statistics:
         """`often`: the questions, by question_hash(), whose answers are compared."""
         self._config = config
         self._often = often
+        self._options = {frames: replace(config.export, frames_per_turn=frames) for _, frames in GRIDS}
         self.sources: dict[str, Counter[str]] = {}
         self.shapes: dict[str, Counter[str]] = {}
         self.templates: dict[str, Counter[str]] = {}
@@ -94,10 +95,9 @@ class Statistics:
         if (interval, frames) == (config.frames.interval, config.export.frames_per_turn):
             count, replies = len(turns), sum(turn.label == "reply" for turn in turns)
         else:
-            options = replace(config.export, frames_per_turn=frames)
             number = int(built.watched.duration / interval + 1e-6)
             words, seed = config.dialogue.max_reply_words, config.seed
-            made, _, grid = make_turns(dialogue, number, interval, options, words, seed)
+            made, _, grid = make_turns(dialogue, number, interval, self._options[frames], words, seed)
             count, replies = len(made), grid["replies"]
         step = interval * frames
         spans = [answer for answer in answers if not answer.immediate]

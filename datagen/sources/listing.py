@@ -10,6 +10,8 @@ from datagen.sources import beside, manifest
 from datagen.sources.rows import VIDEO_TYPES
 from datagen.sources.texts import valid_name
 
+_VIDEO_ENDINGS = tuple(sorted(VIDEO_TYPES))
+
 
 def list_videos(path: Path) -> tuple[list[Entry], list[Rejection]]:
     """The videos of a folder (with its subfolders, by name), a video file, or a manifest (in its order).
@@ -73,13 +75,13 @@ def _scan(root: Path) -> tuple[list[Entry], list[Rejection]]:
             try:
                 if item.is_dir():
                     folders.append(item.name)
-                elif os.path.splitext(item.name)[1].lower() in VIDEO_TYPES:  # noqa: PTH122 once per file
+                elif item.name.lower().endswith(_VIDEO_ENDINGS):
                     files[item.name] = item.stat()
             except OSError as error:
                 detail = f"cannot be read: {error.strerror}"
                 rejected.append(_rejection(root, folder / item.name, "Corrupt", detail))
         waiting += [folder / name for name in sorted(folders, reverse=True)]
-        more, bad = _entries(root, folder, files, [item.name for item in items])
+        more, bad = _entries(root, folder, files, [item.name for item in items if item.name not in files])
         entries += more
         rejected += bad
     return entries, rejected
@@ -88,7 +90,7 @@ def _scan(root: Path) -> tuple[list[Entry], list[Rejection]]:
 def _entries(
     root: Path, folder: Path, files: dict[str, os.stat_result], names: list[str]
 ) -> tuple[list[Entry], list[Rejection]]:
-    """The video files of one folder, given the names of all its files."""
+    """The video files of one folder, given the names of what else is in it."""
     entries: list[Entry] = []
     rejected: list[Rejection] = []
     sidecars = beside.index(names)
@@ -100,7 +102,8 @@ def _entries(
         elif valid_name(place + name) != place + name:
             rejected.append(_rejection(root, folder / name, "Invalid", "path is not valid UTF-8; rename it"))
         else:
-            sidecar, size, changed = manifest.stat_sidecar(place, beside.choose(sidecars, name))
+            chosen = beside.choose(sidecars, name) if sidecars else None
+            sidecar, size, changed = manifest.stat_sidecar(place, chosen)
             entries.append(
                 Entry(
                     path=place + name,
