@@ -6,7 +6,6 @@ then on, so the whole segment is asked about once more. Where the model is unsur
 nothing sufficient in time, the answer keeps the span of its segment.
 """
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -57,17 +56,6 @@ async def tighten(
         for question in dialogue.questions
     )
     return replace(dialogue, questions=questions)
-
-
-def tighten_calls(answers: Iterable[Answer], interval: float) -> int:
-    """The most calls that these answers can need, their frames being `interval` seconds apart."""
-    timed = [answer for answer in answers if _is_timed(answer)]
-    return sum(_most_calls(int((answer.reply_end - answer.reply_start) / interval) + 1) for answer in timed)
-
-
-def _most_calls(frames: int) -> int:
-    """The last frame in time, the halvings, and all frames."""
-    return 2 + (frames - _LEAST_LEFT - 1).bit_length() if frames > _LEAST_LEFT else 0
 
 
 def _is_timed(answer: Answer) -> bool:

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from datagen.dialogue.tighten import tighten, tighten_calls
+from datagen.dialogue.tighten import tighten
 from datagen.errors import Provider, Refused
 from datagen.llm.chat import Picture
 from datagen.records import Answer, Dialogue, Question, Segment, Watched
@@ -68,7 +68,8 @@ def test_the_reply_is_due_from_the_first_frame_that_suffices_in_a_handful_of_cal
     answer = replace(ANSWER, **span, reply_start=segment.start, reply_end=segment.end)
     inside = [k * INTERVAL for k in range(1, 41) if segment.start < k * INTERVAL < segment.end]
     found, requests = tightened(frames, shown_until(true), answer, segment)
-    assert len(requests) <= tighten_calls([answer], INTERVAL)
+    # The last frame in time, the halvings, and all frames.
+    assert len(requests) <= (2 + (len(inside) - 3).bit_length() if len(inside) > 2 else 0)
     sufficient = [time for time in inside if time >= true]
     if sufficient and len(inside) > 2 and sufficient[0] in inside[:-2]:
         assert found == replace(answer, evidence_end=sufficient[0], reply_start=sufficient[0])
@@ -81,11 +82,14 @@ def test_the_reply_is_due_from_the_first_frame_that_suffices_in_a_handful_of_cal
         assert "The pot boils over." in text_of(request)
 
 
-def test_calls_grow_with_the_logarithm_of_the_frames():
-    for count, most in ((2, 0), (3, 2), (4, 3), (10, 5), (20, 7), (300, 11)):
-        answer = replace(ANSWER, reply_start=0.0, reply_end=count * INTERVAL - 1)
-        assert tighten_calls([answer], INTERVAL) <= most
-    assert tighten_calls([ANSWER, ANSWER], INTERVAL) == 2 * tighten_calls([ANSWER], INTERVAL)
+@pytest.mark.parametrize(("count", "most"), [(2, 0), (3, 2), (4, 3), (10, 5), (20, 7)])
+def test_calls_grow_with_the_logarithm_of_the_frames(frames, count, most):
+    end = count * INTERVAL - 1
+    segment = replace(SEGMENT, start=0.0, end=end)
+    answer = replace(ANSWER, evidence_start=0.0, evidence_end=end, reply_start=0.0, reply_end=end)
+    for first in range(count + 1):
+        _, requests = tightened(frames, shown_until(first * INTERVAL), answer, segment)
+        assert len(requests) <= most
 
 
 @pytest.mark.parametrize(
