@@ -8,11 +8,11 @@ import shlex
 import sqlite3
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 
 from datagen.config import Config
 from datagen.dialogue.exclusions import read_exclusions
+from datagen.dry_run import dry_run_lines
 from datagen.engine import Backend, run_tasks
 from datagen.errors import NoSpace, OverBudget, UsageError
 from datagen.estimate import estimate, estimate_lines
@@ -36,7 +36,9 @@ from datagen.report import (
     budget_message,
     calls_made,
     finished_before,
-    plan_lines,
+    log_line,
+    slowest_lines,
+    slowest_of,
     summary_lines,
     write_run_json,
 )
@@ -98,7 +100,7 @@ def build(args: argparse.Namespace, again: str) -> int:
             ledger.forget_failures(None if args.retry_failed == "all" else args.retry_failed)
         plan = make_plan(entries, rejected, config, models, ledger, out / "frames")
         if args.dry_run:
-            print("\n".join(plan_lines(plan, ledger)))
+            print("\n".join(dry_run_lines(plan, config, models, ledger, out, args.retry_failed)))
             return 0
         if args.estimate:
             prepare(plan, config, ledger, out / "frames")
@@ -110,11 +112,12 @@ def build(args: argparse.Namespace, again: str) -> int:
                 )
             )
             return 0
-        progress = Progress(len(plan.owed), args.quiet)
+        paid: float = spent(ledger.costs(), config.prices)["usd"]
+        progress = Progress(len(plan.owed), args.quiet, args.log_json, config.prices, paid)
         if plan.owed and not _run(plan, config, models, out, ledger, args, progress):
             _unfinished(out, config, ledger)
             return _interrupted(again)
-        return _finish(plan, config, models, out, ledger, args, progress.ran, started)
+        return _finish(plan, config, models, out, ledger, args, progress, started)
     except OverBudget as why:
         _unfinished(out, config, ledger)
         print(budget_message(plan, config, ledger, args.budget_usd, _message(why), again), file=sys.stderr)
@@ -214,7 +217,7 @@ def _finish(
     out: Path,
     ledger: Ledger,
     args: argparse.Namespace,
-    steps_run: Counter[str],
+    progress: Progress,
     started: float,
 ) -> int:
     """Export if anything changed, say what there is, and judge whether it is enough."""
@@ -233,7 +236,7 @@ def _finish(
             "models": {"llm": models.llm_model, "vlm": models.vlm_model},
             "model_calls": calls_made(ledger),
             "spent": spent(ledger.costs(), config.prices),
-            "steps_run": dict(sorted(steps_run.items())),
+            "steps_run": dict(sorted(progress.ran.items())),
             "workers": args.workers,
             "seconds": round(time.monotonic() - started, 3),
             **counts,
@@ -241,8 +244,16 @@ def _finish(
         write_run_json(out, result)
         if result["rows"]["videos/train"]:
             write_card(out)
-    if not args.quiet:
-        print("\n".join(summary_lines(result, out, fresh, time.monotonic() - started)))
+    slowest, seconds = slowest_of(progress, plan), time.monotonic() - started
+    if args.log_json:
+        told = {name: result[name] for name in ("videos_listed", "failures", "rows", "drops", "spent")}
+        print(
+            log_line(
+                "done", **told, slowest=slowest, run_json=str(out / "run.json"), seconds=round(seconds, 1)
+            )
+        )
+    elif not args.quiet:
+        print("\n".join(summary_lines(result, out, fresh, seconds) + slowest_lines(slowest)))
     return _verdict(sum(found.failures.values()), found.listed, config, args.quiet)
 
 

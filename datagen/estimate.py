@@ -175,10 +175,11 @@ class _Counting:
         )
 
 
-class _Nobody:
+class Nobody:
     """In place of a client: its calls are counted and not made."""
 
     async def ask(self, request: ChatRequest) -> ChatReply:
+        """See Asks."""
         raise AssertionError(request.prompt)
 
     async def close(self) -> None:
@@ -195,7 +196,7 @@ async def _sample(
     workers: int,
 ) -> list[_Asked]:
     children = Children(workers, config.limits.memory_mb)
-    clients: dict[str, Asks] = {"llm": _Nobody(), "vlm": _Nobody()}
+    clients: dict[str, Asks] = {"llm": Nobody(), "vlm": Nobody()}
 
     async def one(n: int) -> _Asked:
         task = make_task(plan, n, ledger, frames)

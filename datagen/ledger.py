@@ -94,6 +94,8 @@ class Event(Struct, frozen=True):
     """Only of a flow: the id its video got, or its name where it got none."""
     cost: Cost | None = None
     """Only of a model call."""
+    seconds: float = 0.0
+    """What a step in a child took, without waiting for its turn. Not kept in the ledger."""
 
 
 class Known(Struct, frozen=True):
@@ -229,13 +231,6 @@ class Ledger:
             " SUM(completion_tokens), SUM(expected_tokens) FROM calls GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
         )
         return [msgspec.convert(dict(zip(_COST, row, strict=True)), Cost, strict=False) for row in rows]
-
-    def steps_known(self, item: str) -> set[str]:
-        """Names of the steps of which the item or a copy has results, but for flows."""
-        rows = self._database.execute(
-            f"SELECT step FROM results WHERE item IN ({_COPIES}) AND step != ?", (item, item, FLOW)
-        )
-        return {step for (step,) in rows}
 
     def flows(self) -> dict[str, tuple[str, str | None]]:
         """(video id, failure code or None) of every flow ever finished, by key."""

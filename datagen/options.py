@@ -75,6 +75,11 @@ def parser() -> argparse.ArgumentParser:
         help="watch a few of the videos, and predict calls, tokens and cost of all; no model is asked",
     )
     p.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    p.add_argument(
+        "--log-json",
+        action="store_true",
+        help="JSON lines on the standard output, every ten seconds and at the end, instead of bars and summary",
+    )
     p.add_argument("--quiet", action="store_true", help="no progress, only errors")
     return p
 

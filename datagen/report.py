@@ -16,6 +16,7 @@ from datagen.ledger import Ledger, item_of
 from datagen.llm.preflight import PREFLIGHT
 from datagen.money import spent, spent_lines
 from datagen.plan import Plan
+from datagen.progress import Progress
 
 PACKAGES = ("datagen", "av", "scenedetect-headless", "pyarrow", "ray", "datasets", "pillow", "numpy")
 
@@ -58,21 +59,6 @@ def finished_before(out: Path, key: str) -> dict[str, Any] | None:
     return result
 
 
-def plan_lines(plan: Plan, ledger: Ledger) -> list[str]:
-    """What a run would do."""
-    done = len(plan.entries) - len(plan.owed)
-    known = Counter(step for n in plan.owed for step in ledger.steps_known(item_of(plan.entries[n])))
-    lines = [f"{len(plan.entries)} videos: {done} are done, {len(plan.owed)} to do."]
-    lines += [
-        f"  of those to do, {count} have their step `{step}` in the ledger" for step, count in known.items()
-    ]
-    lines += [f"  to do: {plan.entries[n].name}" for n in plan.owed[:10]]
-    if len(plan.owed) > 10:
-        lines.append(f"  and {len(plan.owed) - 10} more")
-    lines += [f"  rejected: {r.item_id}: {r.detail}" for r in plan.listing_rejected[:10]]
-    return lines
-
-
 def summary_lines(result: dict[str, Any], out: Path, fresh: bool, seconds: float) -> list[str]:
     """What there is now."""
     rows = result["rows"]
@@ -98,6 +84,27 @@ def summary_lines(result: dict[str, Any], out: Path, fresh: bool, seconds: float
     lines += statistics_lines(result["statistics"])
     lines.append(f"Written to {out}; counts, hashes and versions are in run.json.")
     return lines
+
+
+def slowest_of(progress: Progress, plan: Plan) -> list[dict[str, Any]]:
+    """The steps of this run that took longest, with the names of their videos."""
+    slowest = progress.slowest()
+    items = {item for _, _, item in slowest}
+    names = {item: entry.name for entry in plan.entries if slowest and (item := item_of(entry)) in items}
+    return [
+        {"video": names.get(item, item), "step": step, "seconds": round(seconds, 1)}
+        for seconds, step, item in slowest
+    ]
+
+
+def slowest_lines(slowest: list[dict[str, Any]]) -> list[str]:
+    """The same for people."""
+    return [f"  slowest: {one['step']} of {one['video']}, {one['seconds']:.1f} s" for one in slowest]
+
+
+def log_line(event: str, **values: Any) -> str:
+    """One line for machines."""
+    return msgspec.json.encode({"event": event, **values}).decode()
 
 
 def budget_message(
