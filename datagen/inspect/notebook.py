@@ -46,7 +46,7 @@ def table(out: str | Path, name: str, columns: Sequence[str] | None = None) -> "
 
 
 def answers(out: str | Path) -> "pandas.DataFrame":
-    """One row an answer: dialogue_id, video_id, type; kind, question, ask_time; and the answer's own fields."""
+    """One row an answer: dialogue_id, video_id, type; kind, question, ask_time; and the answer's fields."""
     import pandas
 
     rows = (
