@@ -243,7 +243,7 @@ def _request(schema: str, text: str, *pictures: Picture) -> ChatRequest:
 
 
 def make_runner(
-    config: Config, models: Models, out: Path, workers: int, purse: Path | None, name: str
+    config: Config, models: Models, out: Path, workers: int, purse: Path | None, name: str, of: int
 ) -> Runner:
     """In place of build.make_runner."""
     run = functools.partial(flow, config=config, frames=out / "frames", model=Model())

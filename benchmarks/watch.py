@@ -1,24 +1,34 @@
 """What watching videos costs, against decoding alone and against the usual two tools one after the other.
 
-    python benchmarks/watch.py VIDEO_OR_FOLDER ... [--rounds 5] [--two-tools]
+    python benchmarks/watch.py VIDEO_OR_FOLDER ... [--rounds 5] [--two-tools] [--profile]
 
 Every job runs as a process of its own; what counts is the processor time, user and system, of it and
 of all that it started. One round runs each job once, one after the other, so that whatever else the
-machine does meets all alike; the table gives medians over the rounds. Three jobs a video: `decode`
+machine does meets all alike; the table gives medians over the rounds, of ratios too. Jobs: `decode`
 decodes all pictures in one thread with PyAV; `watch` finds the cuts, measures, and writes an exact
-JPEG for every second; `two tools` is the command line of PySceneDetect, then `ffmpeg -vf fps=1`.
-Ratios are given of whole processes, and less the start-up (imports) of each, as it is where many
-videos run in one process.
+JPEG for every second; `no frames` is that without the JPEGs; `two tools` is the command line of
+PySceneDetect, then `ffmpeg -vf fps=1`. Ratios to `decode` are given of whole processes, and less the
+start-up (imports) of each, as it is where many videos run in one process; `no frames` of the latter kind.
+The last column is `two tools` over `watch`. watch_clips.py makes a minute of 720p in each kind.
 """
 
 import argparse
+import cProfile
+import itertools
 import math
 import os
+import pstats
 import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+import av
+
+from datagen.config import FrameOptions, SceneOptions
+from datagen.media.watch import watch
+from datagen.records import Location
 
 SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm"}
 
@@ -40,6 +50,8 @@ from datagen.media.watch import watch
 from datagen.records import Location
 watch(Location(sys.argv[1]), Location(sys.argv[2]), 0.0, None, SceneOptions(), FrameOptions(interval=1.0))
 """
+
+NO_FRAMES = WATCH.replace("(interval=1.0))", "(interval=1.0), False)")
 
 TWO_TOOLS = """
 import pathlib, subprocess, sys, imageio_ffmpeg
@@ -67,17 +79,29 @@ def cost(program: str, *arguments: str) -> tuple[float, float]:
     return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
-def measured(video: Path, jobs: dict[str, str], rounds: int) -> dict[str, tuple[float, float]]:
-    """Medians by job."""
+def measured(video: Path, jobs: dict[str, str], rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """Costs by job, one for each round."""
     costs: dict[str, list[tuple[float, float]]] = {job: [] for job in jobs}
     for _ in range(rounds):
         for job, program in jobs.items():
             with tempfile.TemporaryDirectory() as folder:
                 costs[job].append(cost(program, str(video), folder))
-    return {
-        job: (statistics.median(cpu for cpu, _ in each), statistics.median(peak for _, peak in each))
-        for job, each in costs.items()
-    }
+    return costs
+
+
+def ratio(above: list[float], below: list[float]) -> float:
+    """Median of the ratios within each round: what slows a machine down slows both."""
+    return statistics.median(a / max(b, 1e-3) for a, b in zip(above, below, strict=True))
+
+
+def kind(video: Path) -> str:
+    """Codec, whether it has B pictures, and size: what decoding costs."""
+    with av.open(str(video)) as container:
+        stream = container.streams.video[0]
+        codec = stream.codec_context
+        seen = itertools.islice((p for p in container.demux(stream) if p.pts is not None), 100)
+        reordered = any(b.pts < a.pts for a, b in itertools.pairwise(seen))
+        return f"{codec.codec.canonical_name}{' with B' if reordered else ''} {codec.width}x{codec.height}"
 
 
 def videos_in(paths: list[Path]) -> list[Path]:
@@ -88,6 +112,42 @@ def videos_in(paths: list[Path]) -> list[Path]:
     return found
 
 
+def profile(video: Path) -> None:
+    """Print where the time of watching one video goes, the start-up left out."""
+    with tempfile.TemporaryDirectory() as folder:
+        place, frames, options = Location(str(video)), Location(f"{folder}/f"), FrameOptions(interval=1.0)
+        with cProfile.Profile() as profiler:
+            watch(place, frames, 0.0, None, SceneOptions(), options)
+    pstats.Stats(profiler).sort_stats("tottime").print_stats(25)
+
+
+def table(videos: list[Path], rounds: int, two_tools: bool) -> None:
+    jobs = {"decode": DECODE, "watch": WATCH, "no frames": NO_FRAMES}
+    jobs |= {"two tools": TWO_TOOLS} if two_tools else {}
+    start = {job: statistics.median(cost(program)[0] for _ in range(5)) for job, program in START.items()}
+    print(f"start-up: decode {start['decode']:.2f} s, watch {start['watch']:.2f} s; {rounds} rounds")
+    heads = ["decode", "watch", "ratio", "less start", "no frames", "MB"] + ["two tools"] * two_tools
+    print(f"{'':24} {'':26}", *(f"{head:>10}" for head in heads))
+    for video in videos:
+        result = measured(video, jobs, rounds)
+        cpu = {job: [seconds for seconds, _ in each] for job, each in result.items()}
+        bare = {job: [each - start[job] for each in cpu[job]] for job in ("decode", "watch")}
+        bare["no frames"] = [each - start["watch"] for each in cpu["no frames"]]
+        figures = [
+            statistics.median(cpu["decode"]),
+            statistics.median(cpu["watch"]),
+            ratio(cpu["watch"], cpu["decode"]),
+            ratio(bare["watch"], bare["decode"]),
+            ratio(bare["no frames"], bare["decode"]),
+            statistics.median(peak for _, peak in result["watch"]),
+        ]
+        if two_tools:
+            figures.append(ratio(cpu["two tools"], cpu["watch"]))
+        print(
+            f"{video.name[:24]:24} {kind(video)[:26]:26}", *(f"{each:10.2f}" for each in figures), flush=True
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -95,23 +155,14 @@ def main() -> None:
     parser.add_argument("paths", nargs="+", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--two-tools", action="store_true", help="compare with the two tools as well")
+    parser.add_argument("--profile", action="store_true", help="print where the time of each video goes")
     options = parser.parse_args()
     videos = videos_in(options.paths)
-    jobs = {"decode": DECODE, "watch": WATCH} | ({"two tools": TWO_TOOLS} if options.two_tools else {})
-    start = {job: statistics.median(cost(program)[0] for _ in range(5)) for job, program in START.items()}
-    print(f"start-up: decode {start['decode']:.2f} s, watch {start['watch']:.2f} s; {options.rounds} rounds")
-    print(f"{'':32} {'decode':>8} {'watch':>8} {'ratio':>7} {'less start-up':>14} {'watch MB':>9}", end="")
-    print(f" {'two tools':>10} {'ratio':>7}" if options.two_tools else "")
-    for video in videos:
-        result = measured(video, jobs, options.rounds)
-        decode, watch = result["decode"][0], result["watch"][0]
-        bare = (watch - start["watch"]) / max(decode - start["decode"], 1e-3)
-        line = f"{video.name[:32]:32} {decode:8.2f} {watch:8.2f} {watch / decode:7.2f} {bare:14.2f}"
-        line += f" {result['watch'][1]:9.0f}"
-        if options.two_tools:
-            both = result["two tools"][0]
-            line += f" {both:10.2f} {both / watch:7.2f}"
-        print(line, flush=True)
+    if options.profile:
+        for video in videos:
+            profile(video)
+    else:
+        table(videos, options.rounds, options.two_tools)
 
 
 if __name__ == "__main__":

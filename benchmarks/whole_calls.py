@@ -40,14 +40,14 @@ async def whole_calls(
         )
 
     ledger = Ledger(folder / ".work")
-    runner = Runner(flow, {"ask": 1}, ledger.spool_path("0"), 1, 1024)
+    runner = Runner(flow, {"ask": 1}, folder / "spool" / "0.jsonl", 1, 1024)
     begun = done = calls = 0
     try:
         while done < videos:
             while begun < videos and begun - done < at_a_time:
                 name = f"v{begun:06d}"
                 entry = Entry(path=name, name=name, size=begun, mtime_ns=0)
-                await runner.submit(Task(f"flow-{name}", f"item-{name}", entry, {}))
+                runner.submit(Task(f"flow-{name}", f"item-{name}", entry, {}))
                 begun += 1
             events = await runner.take()
             ledger.add(events)

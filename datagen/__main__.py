@@ -10,7 +10,10 @@ COMMANDS = {
     "validate": ("datagen.inspect.validate", "check a dataset, and whether it would train"),
     "stats": ("datagen.inspect.stats", "print the statistics of a dataset, or of two side by side"),
     "show": ("datagen.inspect.show", "print a dialogue as a timeline"),
+    "verdicts": ("datagen.publish.read_verdicts", "read back what people say of its dialogues"),
     "push": ("datagen.publish.push", "publish a dataset on the Hugging Face Hub"),
+    "benchmark": ("datagen.inspect.benchmark", "write its held-out dialogues as a benchmark"),
+    "evaluate": ("datagen.inspect.evaluate", "score what a model said about a benchmark's videos"),
     "faults": ("datagen.inspect.faults", "test the checks of dialogues by injected faults"),
 }
 

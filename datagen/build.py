@@ -17,6 +17,7 @@ from datagen.engine import Backend, run_tasks
 from datagen.errors import NoSpace, OverBudget, UsageError
 from datagen.estimate import estimate, estimate_lines
 from datagen.export.export import export
+from datagen.export.tokens import TokenCounter
 from datagen.flow import VERSIONS, flow
 from datagen.ledger import Ledger
 from datagen.llm.budget import Budget, BudgetedClient
@@ -31,6 +32,7 @@ from datagen.pipeline_file import load_config
 from datagen.plan import Plan, export_key, make_plan, outcome, owed_tasks, prepare, read_built
 from datagen.progress import Progress
 from datagen.publish.card import write_card
+from datagen.publish.licences import licence_ledger, open_grants
 from datagen.records import Built, Entry
 from datagen.report import (
     budget_message,
@@ -44,6 +46,7 @@ from datagen.report import (
 )
 from datagen.runner import Runner, Step
 from datagen.samples import make_samples
+from datagen.scratch import Scratch
 from datagen.sources.listing import list_videos
 
 INTERRUPTED = 130
@@ -91,7 +94,7 @@ def build(args: argparse.Namespace, again: str) -> int:
         )
     )
     out = Path(args.out).resolve()
-    listed = list_videos(Path(args.videos)) if args.videos else None
+    listed = list_videos(args.videos) if args.videos else None
     ledger = Ledger(out / ".work")
     try:
         entries, rejected = listed or list_videos(_samples(out, args.quiet))
@@ -142,6 +145,7 @@ def _run(
     progress: Progress,
 ) -> bool:
     """Run what is owed; False when interrupted. Raises OverBudget."""
+    TokenCounter(config)  # a tokenizer that cannot be used stops the build before it begins
     _unfinished(out, config, ledger)
     purse = _purse(config, models, out, ledger, args.budget_usd)
     prepare(plan, config, ledger, out / "frames")
@@ -156,6 +160,7 @@ def _run(
         args.ray_address,
         # Calls wait while the processor works: enough videos are open to keep both busy.
         window=2 * args.workers + _waiting(models),
+        with_gpus=bool(models.llm_folder or models.vlm_folder),
     )
     try:
         return asyncio.run(work)
@@ -191,9 +196,9 @@ def _purse(
 
 
 def make_runner(
-    config: Config, models: Models, out: Path, workers: int, purse: Path | None, name: str
+    config: Config, models: Models, out: Path, workers: int, purse: Path | None, name: str, of: int
 ) -> Runner:
-    """The runner called `name`, wherever it lives."""
+    """The runner called `name`, wherever it lives; one `of` so many on its machine."""
     frames = out / "frames"
     clients = open_clients(models, frames, out / ".work" / "batches", config.calls)
     a_picture = picture_tokens(config.frames.max_pixels)
@@ -201,13 +206,16 @@ def make_runner(
         budget = Budget(purse, name, config.prices, a_picture, batch=models.batch)
         clients = {kind: BudgetedClient(client, budget) for kind, client in clients.items()}
 
+    children = max(1, workers // of)
+    scratch = Scratch(children + 1)
+
     async def run_flow(step: Step, entry: Entry) -> Built:
-        return await flow(step, entry, config, frames, models, clients)
+        return await flow(step, entry, config, frames, models, clients, scratch)
 
     spool = out / ".work" / "spool" / f"{name}.jsonl"
-    closing = [client.close for client in clients.values()]
+    closing = [scratch.close, *(client.close for client in clients.values())]
     costs = functools.partial(cost_of, a_picture, models.batch)
-    return Runner(run_flow, VERSIONS, spool, workers, config.limits.memory_mb, closing, costs)
+    return Runner(run_flow, VERSIONS, spool, children, config.limits.memory_mb, closing, costs)
 
 
 def _finish(
@@ -241,8 +249,10 @@ def _finish(
             "seconds": round(time.monotonic() - started, 3),
             **counts,
         }
+        published = result["rows"]["videos/train"]
+        result["licences"] = licence_ledger(open_grants(out).terms) if published else []
         write_run_json(out, result)
-        if result["rows"]["videos/train"]:
+        if published:
             write_card(out)
     slowest, seconds = slowest_of(progress, plan), time.monotonic() - started
     if args.log_json:

@@ -65,6 +65,9 @@ class DialogueOptions(Struct, frozen=True, forbid_unknown_fields=True):
     max_reply_words: int = 60
 
 
+Frames = Literal["paths", "embedded", "none"]
+
+
 class ExportOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """How dialogues become rows. Changing any of this costs no decoding and no tokens."""
 
@@ -72,8 +75,14 @@ class ExportOptions(Struct, frozen=True, forbid_unknown_fields=True):
     placement: Placement = "end"
     jitter: tuple[float, float] = (0.5, 0.75)
     """placement jitter: the share of the reply span at which replies come."""
+    frames: Frames = "paths"
+    """How a row holds its frames: paths, the pictures themselves, or only their times."""
     max_frames: int = 90
     """Longest SFT or RL row; longer dialogues are split at a turn."""
+    max_tokens: int | None = 16384
+    """The same in tokens; None: as long as max_frames allows. 90 frames of 128 tokens take about 13,000."""
+    tokenizer: str | None = None
+    """Folder or Hub name of a processor or tokenizer that counts them; None: a rule does, see tokens.py."""
     rl_fraction: float = 0.05
     """Share of the videos held out of SFT for RL."""
     val_fraction: float = 0.1

@@ -20,6 +20,7 @@ from datagen.plan import Plan, export_key, make_task, outcome
 from datagen.report import finished_before
 from datagen.runner import Step, result_of
 from datagen.sandbox import Children
+from datagen.scratch import Scratch
 
 SAMPLE = 500
 """Videos looked into, if more are to do; the others are taken to be like them."""
@@ -94,13 +95,13 @@ async def _begins(
     plan: Plan, chosen: list[int], config: Config, models: Models, ledger: Ledger, frames: Path
 ) -> list[str]:
     clients: dict[str, Asks] = {"llm": Nobody(), "vlm": Nobody()}
-    none_started = Children(1, config.limits.memory_mb)
+    none_started, scratch = Children(1, config.limits.memory_mb), Scratch(1)
     found = []
     for n in chosen:
         task = make_task(plan, n, ledger, frames)
         recalled = _OnlyRecalled(Step(task, VERSIONS, none_started, lambda event: None))
         try:
-            await flow(cast(Step, recalled), task.entry, config, frames, models, clients)
+            await flow(cast(Step, recalled), task.entry, config, frames, models, clients, scratch)
             found.append("need no step and no call: all they rest on is in the ledger")
         except _Missing as step:
             found.append(f"begin with {step}; what comes before it is in the ledger")

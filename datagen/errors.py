@@ -9,6 +9,10 @@ class Failure(Exception):
 
     attempts: tuple[object, ...] = ()
     """Of a model call: every try of it (`llm.chat.Attempt`), for tries that fail are paid for too."""
+    call_id: str = ""
+    """Of a model call: as in `records.Call`."""
+    calls: tuple[object, ...] = ()
+    """The model calls (`records.Call`) that led to it, the failed one last."""
 
 
 class Corrupt(Failure):
@@ -28,7 +32,7 @@ class Crashed(Failure):
 
 
 class Provider(Failure):
-    """A model endpoint failed after all retries."""
+    """A model endpoint or an object store failed after all retries."""
 
 
 class Refused(Failure):

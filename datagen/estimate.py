@@ -27,6 +27,7 @@ from datagen.money import stage_of
 from datagen.plan import Plan, make_task
 from datagen.runner import Step, result_of
 from datagen.sandbox import Children
+from datagen.scratch import Scratch
 
 SAMPLE = 8
 """Videos looked at, if there are more."""
@@ -195,14 +196,14 @@ async def _sample(
     frames: Path,
     workers: int,
 ) -> list[_Asked]:
-    children = Children(workers, config.limits.memory_mb)
+    children, scratch = Children(workers, config.limits.memory_mb), Scratch(workers + 1)
     clients: dict[str, Asks] = {"llm": Nobody(), "vlm": Nobody()}
 
     async def one(n: int) -> _Asked:
         task = make_task(plan, n, ledger, frames)
         counting = _Counting(Step(task, VERSIONS, children, lambda event: ledger.add([event])))
         try:
-            built = await flow(cast(Step, counting), task.entry, config, frames, models, clients)
+            built = await flow(cast(Step, counting), task.entry, config, frames, models, clients, scratch)
         except Failure:
             return _Asked((), 0)
         return _Asked(tuple(counting.requests), len(built.segments))
@@ -211,6 +212,7 @@ async def _sample(
         return await asyncio.gather(*map(one, chosen))
     finally:
         await children.close()
+        await scratch.close()
 
 
 def estimate_lines(found: Estimate, seed: int) -> list[str]:

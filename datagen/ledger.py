@@ -148,23 +148,29 @@ class Ledger:
         self._database.close()
         os.close(self._lock)
 
-    def spool_path(self, name: str) -> Path:
-        """Where the runner called `name` appends its results."""
-        return self._spools / f"{name}.jsonl"
-
     def take_in_spools(self) -> int:
         """Take in every left-over spool, waiting for those still being written. Returns the events found."""
-        return sum(self.take_in_spool(path.stem) for path in sorted(self._spools.glob("*.jsonl")))
+        return sum(map(self._take_in, sorted(self._spools.glob("*.jsonl"))))
 
     def take_in_spool(self, name: str) -> int:
-        """Take in the spool of one runner that has ended, then delete it. Returns the events found.
+        """Take in the spool of one runner that has ended. Returns the events found."""
+        return sum(map(self._take_in, self._files(name)))
 
-        It holds all events of a run, a handful at a time is in memory. They have been added in their order,
-        so those up to the first handful that is not all known need not be added again.
+    def drop_spool(self, name: str) -> None:
+        """Delete the spool of a runner all of whose events have been added."""
+        for path in self._files(name):
+            path.unlink()
+
+    def _files(self, name: str) -> list[Path]:
+        """The files of a spool, the earlier one first."""
+        return sorted(self._spools.glob(f"{name}.*"))
+
+    def _take_in(self, path: Path) -> int:
+        """Take in one file of a spool, then delete it.
+
+        A handful of events at a time is in memory. They have been added in their order, so those up to the
+        first handful that is not all known need not be added again.
         """
-        path = self.spool_path(name)
-        if not path.exists():
-            return 0
         count, known = 0, True
         with path.open("rb") as spool:
             fcntl.flock(spool, fcntl.LOCK_EX)
@@ -182,10 +188,6 @@ class Ledger:
         marks = ",".join("?" * len(keys))
         query = f"SELECT COUNT(*) FROM results WHERE key IN ({marks})"
         return bool(self._database.execute(query, list(keys)).fetchone()[0] == len(keys))
-
-    def drop_spool(self, name: str) -> None:
-        """Delete the spool of a runner all of whose events have been added."""
-        self.spool_path(name).unlink(missing_ok=True)
 
     def add(self, events: Iterable[Event]) -> None:
         """Store events, in one transaction."""
@@ -282,25 +284,6 @@ class Ledger:
         """A value kept beside the results, or None."""
         row = self._database.execute("SELECT value FROM notes WHERE name = ?", (name,)).fetchone()
         return row[0] if row else None
-
-
-class Spool:
-    """The file in which one runner keeps its results until the driver has them."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-
-    def append(self, event: Event) -> None:
-        """Write one event, whole; it survives the death of this process from here on."""
-        line = memoryview(msgspec.json.encode(event) + b"\n")
-        while line:
-            line = line[os.write(self._file, line) :]
-
-    def close(self) -> None:
-        """Let the driver take the spool in."""
-        os.close(self._file)
 
 
 def _calls(events: list[Event]) -> list[tuple[Any, ...]]:

@@ -115,6 +115,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "checks.max_span_seconds": (0.04, 36000),
     "export.frames_per_turn": (1, 64),
     "export.max_frames": (1, 100_000),
+    "export.max_tokens": (512, 10_000_000),
     "export.rl_fraction": (0, 1),
     "export.val_fraction": (0, 1),
     "export.keep_silent": (0, 1),

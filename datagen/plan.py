@@ -8,16 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
+from msgspec.structs import replace
 
 from datagen.config import Config
 from datagen.flow import flow_key, frames_key
 from datagen.ledger import Ledger, item_of, key_of
 from datagen.llm.models import Models
 from datagen.records import Built, Entry, Rejection, Video
+from datagen.remote import is_remote
 from datagen.runner import Task
 
-EXPORT_VERSION = 1
+EXPORT_VERSION = 2
 """Raise it when the same results become other shards."""
 
 _END = 64 << 10
@@ -58,7 +60,7 @@ def make_plan(
 def _keys(entries: list[Entry], config: Config, models: Models) -> list[str]:
     """Key of each video's outcome; what is the same for all videos is hashed once."""
     same = flow_key(Entry(path="", name="", size=0, mtime_ns=0), config, models)
-    return [key_of("flow", 1, (entry, same)) for entry in entries]
+    return [key_of("flow", 1, (replace(entry, signed=UNSET), same)) for entry in entries]
 
 
 def prepare(plan: Plan, config: Config, ledger: Ledger, frames: Path) -> None:
@@ -114,8 +116,12 @@ def mark_of(entry: Entry) -> str:
     """What a copy has in common with its original, whatever its name and date: size, span, and a hash of the
     first and the last 64 KiB. Empty where the file cannot be read.
 
-    It serves to find copies and no more: what is found is used under keys that cover all of the content.
+    It serves to find copies and no more: what is found is used under keys that cover all of the content. Of a
+    remote file what its store says of the content must do.
     """
+    if is_remote(entry.path):
+        said = [entry.size, entry.start, entry.end, entry.mtime_ns]
+        return hashlib.blake2b(msgspec.json.encode(said), digest_size=12).hexdigest()
     try:
         with Path(entry.path).open("rb") as file:
             ends = file.read(_END)
@@ -175,7 +181,17 @@ def read_built(ledger: Ledger, keys: list[str]) -> Iterator[Built]:
 def export_key(found: Outcome, config: Config) -> str:
     """Key of the shards: all that they depend on."""
     lists = [path for path in (config.dataset.exclude_videos, config.dataset.exclude_questions) if path]
-    excluded = [hashlib.blake2b(Path(path).read_bytes(), digest_size=16).hexdigest() for path in lists]
+    read = [*lists, *_tokenizer_files(config.export.tokenizer)]
+    excluded = [hashlib.blake2b(Path(path).read_bytes(), digest_size=16).hexdigest() for path in read]
     options = [config.export, config.dataset, excluded, config.frames, config.seed]
     what = [EXPORT_VERSION, found.built_keys, found.rejected, options]
     return hashlib.blake2b(msgspec.json.encode(what), digest_size=16).hexdigest()
+
+
+def _tokenizer_files(name: str | None) -> list[str]:
+    """Files of a local tokenizer by which its counts may change."""
+    folder = Path(name or "")
+    if not name or not folder.is_dir():
+        return []
+    kinds = {".json", ".jinja", ".model", ".txt"}
+    return [str(path) for path in sorted(folder.iterdir()) if path.suffix in kinds and path.is_file()]

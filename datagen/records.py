@@ -3,9 +3,11 @@
 Time 0 of a video is its first picture (of a span of a longer file: the start of that span).
 """
 
-from typing import Literal
+from hashlib import blake2b
+from typing import Any, Literal
 
-from msgspec import Struct
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
 
 SYSTEM_PROMPT = (
     "You are a helpful assistant. Your task is to answer questions based on continuously incoming "
@@ -25,16 +27,22 @@ Placement = Literal["end", "jitter", "first_evidence", "start"]
 
 
 class Location(Struct, frozen=True):
-    """Where something lies on disk. Never part of a result's key: where it lies is not what it is."""
+    """Where something lies. Never part of a result's key: where it lies is not what it is."""
 
     path: str
+    copy: str = ""
+    """Of a remote file: the path that its copy on disk has, or gets when somebody needs it."""
+    size: int = 0
+    """Bytes, of a remote file."""
 
 
 class Entry(Struct, frozen=True, kw_only=True):
     """One video as the user listed it: a file found in a folder, or a row of a manifest."""
 
     path: str
-    """Absolute path of the video file."""
+    """Absolute path of the video file, or its address without keys."""
+    signed: str | UnsetType = UNSET
+    """The whole address, where it carries a key. Never part of a result's key, and kept nowhere."""
     name: str
     """The path as people know it: relative to the folder scanned, or as the manifest wrote it."""
     size: int
@@ -50,9 +58,13 @@ class Entry(Struct, frozen=True, kw_only=True):
     """The collection this video belongs to; becomes `data_source` in the shards."""
     language: str | None = None
     sidecar: str | None = None
-    """Absolute path of the file with its narration or transcript."""
+    """Absolute path, or address, of the file with its narration or transcript."""
     sidecar_size: int = 0
     sidecar_mtime_ns: int = 0
+    sidecar_licence: str | UnsetType = UNSET
+    """Of the sidecar's texts, where it is not the video's. Unset, it leaves the keys of results as they were
+    before there was such a field.
+    """
 
 
 class Video(Struct, frozen=True, kw_only=True):
@@ -84,6 +96,11 @@ class Video(Struct, frozen=True, kw_only=True):
     licence: str | None = None
     source: str = "local"
     language: str | None = None
+    sidecar: str = ""
+    """Name of the file with its narration or transcript; empty where none could be read."""
+    sidecar_format: str = ""
+    sidecar_licence: str = ""
+    """Of its texts; empty where it is the video's."""
 
 
 class Boundary(Struct, frozen=True):
@@ -148,6 +165,20 @@ class Narration(Struct, frozen=True, kw_only=True):
     """The line or key in the sidecar it came from, for provenance."""
 
 
+class Call(Struct, frozen=True, kw_only=True):
+    """A model call that a text comes from, or that had a say in it."""
+
+    id: str
+    """Hash of the request, under which the ledger keeps the reply; empty where nothing keeps it."""
+    role: Literal["wrote", "repaired", "judged", "tightened"]
+    prompt: str
+    """Name, version and hash of the prompt; after a + those of the prompt that asked for the repair."""
+    model: str
+    """As it was asked for."""
+    served: str
+    """As the endpoint names it; empty where there was no reply."""
+
+
 class Rejection(Struct, frozen=True):
     """One thing that did not make it, and why. Every drop has a row."""
 
@@ -159,6 +190,8 @@ class Rejection(Struct, frozen=True):
     """Id of what was dropped: a video, a line of a sidecar, a dialogue, a question, an answer."""
     code: str
     detail: str
+    calls: tuple[Call, ...] = ()
+    """Those that it comes from and that turned it away."""
 
 
 class Sidecar(Struct, frozen=True, kw_only=True):
@@ -198,6 +231,7 @@ class Caption(Struct, frozen=True, kw_only=True):
     traits: dict[str, str] = {}
     """Measured properties by name (light, colour, motion, ...), for the rules."""
     mistake: bool = False
+    calls: tuple[Call, ...] = ()
 
 
 class Answer(Struct, frozen=True, kw_only=True):
@@ -216,6 +250,11 @@ class Answer(Struct, frozen=True, kw_only=True):
     """Given at once when the question is asked, from what was shown before."""
     modality: Modality | Literal["both"] = "visual"
     """Whether what it says was seen, only heard, or partly one and partly the other."""
+    wording: str = ""
+    """What a rule put it into: the file of wordings, its hash, and the name; empty: it stands as it was."""
+    keys: tuple[str, ...] = ()
+    """The lines or keys of the sidecar that it repeats."""
+    calls: tuple[Call, ...] = ()
 
 
 class Question(Struct, frozen=True, kw_only=True):
@@ -226,6 +265,10 @@ class Question(Struct, frozen=True, kw_only=True):
     kind: str
     """narrate, detect, monitor, recall, ...: the shape in DIALOGUE.md's list."""
     answers: tuple[Answer, ...] = ()
+    wording: str = ""
+    """As in Answer."""
+    keys: tuple[str, ...] = ()
+    calls: tuple[Call, ...] = ()
 
 
 class Dialogue(Struct, frozen=True, kw_only=True):
@@ -237,6 +280,28 @@ class Dialogue(Struct, frozen=True, kw_only=True):
     questions: tuple[Question, ...]
     provenance: str
     """rule, or the model and prompt version."""
+
+
+def dialogue_id(video_id: str, questions: tuple[Question, ...]) -> str:
+    """The video's id and a hash of what is asked and answered when; who wrote it is no part of it."""
+    told: list[dict[str, Any]] = msgspec.to_builtins(questions)
+    for item in [*told, *(answer for question in told for answer in question["answers"])]:
+        for name in ("wording", "keys", "calls"):
+            del item[name]
+    return f"{video_id}#{blake2b(msgspec.json.encode(told), digest_size=4).hexdigest()}"
+
+
+def calls_by_item(dialogue: Dialogue) -> dict[str, tuple[Call, ...]]:
+    """The calls of each question and answer, by the id it goes by: that of the dialogue, /q0 and /q0/a0.
+
+    The dialogue itself has those of its questions.
+    """
+    asked = (call for question in dialogue.questions for call in question.calls)
+    found = {dialogue.id: tuple(dict.fromkeys(asked))}
+    for q, question in enumerate(dialogue.questions):
+        found[f"{dialogue.id}/q{q}"] = question.calls
+        found |= {f"{dialogue.id}/q{q}/a{a}": answer.calls for a, answer in enumerate(question.answers)}
+    return found
 
 
 class Turn(Struct, frozen=True, kw_only=True):

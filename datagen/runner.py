@@ -6,8 +6,10 @@ results on in batches.
 """
 
 import asyncio
+import time
 import typing
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,12 +18,14 @@ import msgspec
 from msgspec import Struct
 
 from datagen.errors import FAILURES, Crashed, Failure, NoSpace, OverBudget, UsageError
-from datagen.ledger import FLOW, Cost, Event, Known, Lost, Spool, key_of
+from datagen.ledger import FLOW, Cost, Event, Known, Lost, key_of
 from datagen.records import Built, Entry, Rejection
 from datagen.sandbox import Children
+from datagen.spool import Spool
 
 T = TypeVar("T")
-_Found = tuple[Known, Cost | None]
+_Found = tuple[Known, Cost | None, float]
+"""What a step yields, what it cost, and the seconds a child worked on it."""
 
 
 class Task(Struct, frozen=True):
@@ -67,12 +71,19 @@ class Step:
 
         Raises the Failure it ended with, now or in an earlier run.
         """
+        began = time.monotonic()
+
+        def begin() -> None:
+            nonlocal began
+            began = time.monotonic()
 
         async def work() -> _Found:
             try:
-                return Known(msgspec.Raw(await self._children.call(function, args, seconds))), None
+                value = await self._children.call(function, args, seconds, begin)
+                known = Known(msgspec.Raw(value))
             except Failure as failure:
-                return _lost(failure), None
+                known = _lost(failure)
+            return known, None, round(time.monotonic() - began, 3)
 
         return typing.cast(T, await self._remembered(function, (*args, *of), work))
 
@@ -86,9 +97,9 @@ class Step:
             try:
                 result = await function(*args)
             except Failure as failure:
-                return _lost(failure), self._cost_of and self._cost_of(*args, failure)
+                return _lost(failure), self._cost_of and self._cost_of(*args, failure), 0.0
             known = Known(msgspec.Raw(msgspec.json.encode(result)))
-            return known, self._cost_of and self._cost_of(*args, result)
+            return known, self._cost_of and self._cost_of(*args, result), 0.0
 
         return typing.cast(T, await self._remembered(function, args, work))
 
@@ -113,8 +124,8 @@ class Step:
         return result_of(known, function)
 
     async def _run(self, key: str, step: str, work: Callable[[], Awaitable[_Found]]) -> Known:
-        known, cost = await work()
-        self._record(Event(key, self._task.item, step, known.value, known.code, cost=cost))
+        known, cost, seconds = await work()
+        self._record(Event(key, self._task.item, step, known.value, known.code, cost=cost, seconds=seconds))
         return known
 
 
@@ -155,28 +166,34 @@ class Runner:
         self._children = Children(workers, memory_mb)
         self._events: list[Event] = []
         self._news = asyncio.Event()
+        self._outcomes, self._wanted = 0, 1
         self._running: set[asyncio.Task[None]] = set()
         self._broken: BaseException | None = None
 
-    async def submit(self, task: Task) -> None:
+    def submit(self, task: Task) -> None:
         """Start a task; its outcome comes as the event of the step `flow`."""
         running = asyncio.create_task(self._guard(task))
         self._running.add(running)
         running.add_done_callback(self._running.discard)
 
-    async def take(self) -> list[Event]:
-        """Results since the last call; waits for the first, half a second at most.
+    async def take(self, videos: int = 1) -> list[Event]:
+        """Results since the last call; waits for the outcomes of so many videos, half a second at most.
+
+        What the last call gave has to be in the ledger by now.
 
         Raises NoSpace when results can no longer be kept, OverBudget when no more may be spent, UsageError
         when a model cannot be asked at all.
         """
-        try:
+        with _writing():
+            self._spool.turn()
+        self._wanted = videos
+        self._tell()
+        with suppress(TimeoutError):
             await asyncio.wait_for(self._news.wait(), 0.5)
-        except TimeoutError:
-            return []
         if self._broken is not None:
             raise self._broken
         self._news.clear()
+        self._outcomes = 0
         events, self._events = self._events, []
         return events
 
@@ -194,9 +211,13 @@ class Runner:
     async def _guard(self, task: Task) -> None:
         try:
             self._record(await self._outcome(task))
-        except Exception as error:  # the run cannot go on: take() says so
-            self._broken = error
-            self._news.set()
+        except Exception as error:
+            self._break(error)
+
+    def _break(self, error: BaseException) -> None:
+        """The run cannot go on: `take` says so."""
+        self._broken = self._broken or error
+        self._news.set()
 
     async def _outcome(self, task: Task) -> Event:
         step = Step(task, self._versions, self._children, self._record, self._cost_of)
@@ -212,11 +233,26 @@ class Runner:
 
     def _record(self, event: Event) -> None:
         try:
-            self._spool.append(event)
-        except OSError as error:
-            raise NoSpace(str(error)) from error
+            with _writing():
+                self._spool.append(event)
+        except NoSpace as error:
+            self._break(error)  # at once: the flow may wait for other calls first, which would be lost too
+            raise
         self._events.append(event)
-        self._news.set()
+        self._outcomes += event.step == FLOW
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._outcomes >= self._wanted:
+            self._news.set()
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise NoSpace(str(error)) from error
 
 
 def failed(task: Task, stage: str, code: str, detail: str) -> Event:

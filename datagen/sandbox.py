@@ -1,8 +1,8 @@
 """Killable child processes: a step that crashes, hangs or bloats costs its own item alone.
 
 A child is `python -m datagen.sandbox`: a session of its own that dies with its parent, has a memory
-limit, and runs one named function after another. Requests and replies are JSON behind a four-byte
-length, on pipes that no library can print into.
+limit, and runs one named function after another. What a function has started ends with it. Requests and
+replies are JSON behind a four-byte length, on pipes that no library can print into.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ import os
 import resource
 import signal
 import struct
+import subprocess
 import sys
 import typing
 from asyncio.subprocess import DEVNULL, PIPE, Process
@@ -26,6 +27,7 @@ import msgspec
 from msgspec import Struct
 
 from datagen.errors import FAILURES, Crashed, Failure, NoSpace, OutOfMemory, Timeout
+from datagen.guard import MARK, end_children, end_guard, kill_tree, new_mark, start_guard
 
 ATTEMPTS = 3
 """A child that dies may have been killed by something else: the step is tried this often."""
@@ -56,11 +58,19 @@ class Children:
         self._memory_mb = memory_mb
         self._idle: asyncio.Queue[Process | None] = asyncio.Queue()
         self._all: set[Process] = set()
+        self._mark = new_mark()
+        self._guard: subprocess.Popen[bytes] | None = None
         for _ in range(count):
             self._idle.put_nowait(None)
 
-    async def call(self, function: Callable[..., Any], args: tuple[Any, ...], seconds: float) -> bytes:
-        """Run `function(*args)` in a child and return its result as JSON.
+    async def call(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        seconds: float,
+        begin: Callable[[], None] = lambda: None,
+    ) -> bytes:
+        """Run `function(*args)` in a child and return its result as JSON. `begin` is called once one is free.
 
         Raises Timeout after `seconds`, OutOfMemory, Crashed when the child died `ATTEMPTS` times, or
         whatever Failure the function raised.
@@ -68,21 +78,18 @@ class Children:
         name = f"{function.__module__}:{function.__qualname__}"
         request = msgspec.json.encode(Request(name, msgspec.Raw(msgspec.json.encode(args))))
         for attempt in range(1, ATTEMPTS + 1):
-            async with self._child() as child:
-                try:
+            try:
+                async with self._child() as child:
+                    begin()
                     reply = await asyncio.wait_for(_exchange(child, request), seconds)
-                except TimeoutError:
-                    kill(child)
-                    raise Timeout(f"{function.__name__} took longer than {seconds:.0f} s") from None
-                except (asyncio.IncompleteReadError, ConnectionError):
+            except TimeoutError:
+                raise Timeout(f"{function.__name__} took longer than {seconds:.0f} s") from None
+            except (asyncio.IncompleteReadError, ConnectionError):
+                if attempt == ATTEMPTS:
                     how = await _cause_of_death(child)
-                    if attempt == ATTEMPTS:
-                        died = f"{function.__name__} ended its process {attempt} times: {how}"
-                        raise Crashed(died) from None
-                    continue
-                except BaseException:
-                    kill(child)
-                    raise
+                    died = f"{function.__name__} ended its process {attempt} times: {how}"
+                    raise Crashed(died) from None
+                continue
             if reply.code == NoSpace.__name__:
                 raise NoSpace(reply.detail)
             if reply.code is not None:
@@ -92,18 +99,24 @@ class Children:
 
     @contextlib.asynccontextmanager
     async def _child(self) -> AsyncIterator[Process]:
+        """A child for one call; it is killed when the call does not come to its end."""
         child = await self._idle.get()
         try:
             if child is None or child.returncode is not None:
                 child = await self._start()
             yield child
-        finally:
-            if child is not None and child.returncode is not None:
+        except BaseException:
+            if child is not None:
+                kill_tree(child.pid)
                 self._all.discard(child)
-                child = None
+            child = None
+            raise
+        finally:
             self._idle.put_nowait(child)
 
     async def _start(self) -> Process:
+        if self._guard is None:
+            self._guard = start_guard(self._mark)
         threads = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
         child = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -115,23 +128,18 @@ class Children:
             stdout=PIPE,
             stderr=DEVNULL,
             start_new_session=True,
-            env=os.environ | threads,
+            env=os.environ | threads | {MARK: self._mark},
         )
         self._all.add(child)
         return child
 
     async def close(self) -> None:
-        """End all children, at once."""
-        for child in self._all:
-            kill(child)
+        """End all children and whatever they have started, at once."""
+        if self._guard is not None:
+            end_guard(self._guard)
+            self._guard = None
         await asyncio.gather(*(child.wait() for child in self._all))
         self._all.clear()
-
-
-def kill(child: Process) -> None:
-    """Kill a child and everything it started."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)
 
 
 async def _exchange(child: Process, request: bytes) -> Reply:
@@ -143,7 +151,6 @@ async def _exchange(child: Process, request: bytes) -> Reply:
 
 
 async def _cause_of_death(child: Process) -> str:
-    kill(child)
     status = await child.wait()
     return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
 
@@ -159,6 +166,7 @@ def serve() -> None:
     while len(head := requests.read(4)) == 4:
         request = msgspec.json.decode(requests.read(struct.unpack(">I", head)[0]), type=Request)
         body = msgspec.json.encode(_answer(request))
+        end_children()
         replies.write(struct.pack(">I", len(body)) + body)
         replies.flush()
 
@@ -166,7 +174,9 @@ def serve() -> None:
 def _answer(request: Request) -> Reply:
     try:
         function, types = _function(request.function)
-        args = msgspec.json.decode(request.args, type=types)
+        raws = msgspec.json.decode(request.args, type=list[msgspec.Raw])
+        # There may be fewer than parameters: the last of these may have defaults.
+        args = [msgspec.json.decode(raw, type=kind) for raw, kind in zip(raws, types, strict=False)]
         return Reply(value=msgspec.Raw(msgspec.json.encode(function(*args))))
     except Failure as failure:
         return Reply(code=type(failure).__name__, detail=str(failure))
@@ -188,18 +198,20 @@ def _out_of_memory(error: BaseException) -> bool:
 
 
 @cache
-def _function(name: str) -> tuple[Callable[..., Any], Any]:
+def _function(name: str) -> tuple[Callable[..., Any], list[Any]]:
+    """A function, and the types of its parameters."""
     module, _, attribute = name.partition(":")
     function = getattr(importlib.import_module(module), attribute)
     hints = typing.get_type_hints(function)
-    types = tuple(hints[parameter] for parameter in inspect.signature(function).parameters)
-    return function, tuple[types]  # type: ignore[valid-type]
+    return function, [hints[parameter] for parameter in inspect.signature(function).parameters]
 
 
 def _die_with(parent: int) -> None:
     if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+        pr_set_pdeathsig, pr_set_child_subreaper = 1, 36
+        system = ctypes.CDLL(None)
+        system.prctl(pr_set_pdeathsig, signal.SIGKILL)
+        system.prctl(pr_set_child_subreaper, 1)  # whatever a step leaves behind can be found and killed
     if os.getppid() != parent:
         os._exit(1)
 

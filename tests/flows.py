@@ -10,7 +10,7 @@ from datagen.records import Built, Entry, Location, Video, Watched
 from datagen.runner import Runner, Step, Task
 from tests import steps
 
-VERSIONS = {"double_and_count": 1, "give_up": 1}
+VERSIONS = {"double_and_count": 1, "give_up": 1, "misbehave": 1}
 
 
 def entry(number: int) -> Entry:
@@ -22,6 +22,8 @@ async def flow(step: Step, entry: Entry, folder: Path, seconds: float) -> Built:
     value = await step(steps.double_and_count, Location(str(folder / "log")), number, seconds, seconds=30)
     if (folder / f"poison-{number}").exists():
         os.kill(os.getpid(), signal.SIGKILL)
+    if (folder / "misbehave").exists() and number < 6:
+        await step(steps.misbehave, Location(str(folder)), number, seconds=3)
     if number % 10 == 9:
         await step(steps.give_up, f"{number} is no good", seconds=30)
     video = Video(
@@ -39,7 +41,12 @@ async def flow(step: Step, entry: Entry, folder: Path, seconds: float) -> Built:
     )
 
 
-def make_runner(folder: Path, seconds: float, name: str) -> Runner:
+def make_runner(folder: Path, seconds: float, name: str, of: int) -> Runner:
+    """Leaves a line for the runner, and one for the GPUs that it was given."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, line in (("runners", name), ("gpus", f"{os.environ.get('CUDA_VISIBLE_DEVICES')}/{of}")):
+        with (folder / file).open("a") as log:
+            log.write(f"{line}\n")
     run = functools.partial(flow, folder=folder, seconds=seconds)
     return Runner(run, VERSIONS, folder / "spool" / f"{name}.jsonl", 2, 1024)
 

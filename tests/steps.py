@@ -39,6 +39,13 @@ def hang_in_c() -> int:
     return len(str(7 ** (10**9)))
 
 
+def misbehave(folder: Location, number: int) -> int:
+    """One in three never returns, one eats memory, one leaves a daemon behind."""
+    if number % 3 == 2:
+        return leave_a_daemon(Location(f"{folder.path}/daemon-{number}"), and_hang=False)
+    return hang() if number % 3 == 0 else eat_memory()
+
+
 def eat_memory() -> int:
     return len(bytearray(8 << 30))
 
@@ -76,3 +83,18 @@ def fork_and_hang(pids: Location) -> int:
 
 def rename(video: Video) -> Video:
     return Video(**{f: getattr(video, f) for f in video.__struct_fields__} | {"name": video.name.upper()})
+
+
+def leave_a_daemon(pids: Location, and_hang: bool) -> int:
+    """Leaves a process behind that has left session and group, as daemons do."""
+    path = Path(pids.path)
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            path.write_text(str(os.getpid()))
+            time.sleep(1000)
+        os._exit(0)
+    while not path.exists() or not path.read_text():
+        time.sleep(0.01)
+    time.sleep(1000 if and_hang else 0)
+    return 1

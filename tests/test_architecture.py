@@ -8,16 +8,20 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "datagen"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-BASE = {"records", "errors", "resources"}
+BASE = {"records", "errors", "resources", "remote"}
 FLOOR = {"config", "ledger", "sandbox", "sources", "media", "llm", "segments"}
 ALLOWED = {
     "records": set(),
     "errors": set(),
     "resources": set(),
+    "remote": {"records", "errors"},
+    "scratch": BASE,
     "config": BASE,
     "pipeline_file": BASE | {"config"},
     "ledger": BASE,
-    "sandbox": BASE,
+    "guard": set(),
+    "spool": set(),
+    "sandbox": BASE | {"guard"},
     "sources": BASE,
     "media": BASE | {"config"},
     "llm": BASE | {"config"},
@@ -25,16 +29,18 @@ ALLOWED = {
     "samples": BASE,
     "dialogue": BASE | FLOOR,
     "export": BASE | FLOOR | {"dialogue"},
-    "runner": BASE | {"ledger", "sandbox"},
-    "engine": BASE | {"ledger", "sandbox", "runner"},
-    "flow": BASE | FLOOR | {"dialogue", "export", "runner"},
+    "training": BASE | {"llm", "export"},
+    "runner": BASE | {"ledger", "sandbox", "spool"},
+    "lanes": BASE | {"ledger", "runner"},
+    "engine": BASE | {"guard", "lanes", "ledger", "runner"},
+    "flow": BASE | FLOOR | {"scratch", "dialogue", "export", "runner"},
     "plan": BASE | FLOOR | {"flow", "runner"},
     "progress": BASE | {"ledger", "money", "config"},
     "report": BASE | FLOOR | {"plan", "money", "export", "progress"},
     "money": BASE | FLOOR,
     "assumptions": BASE | FLOOR | {"money"},
-    "estimate": BASE | FLOOR | {"flow", "plan", "runner", "money", "assumptions"},
-    "dry_run": BASE | FLOOR | {"flow", "plan", "runner", "money", "estimate", "report"},
+    "estimate": BASE | FLOOR | {"scratch", "flow", "plan", "runner", "money", "assumptions"},
+    "dry_run": BASE | FLOOR | {"scratch", "flow", "plan", "runner", "money", "estimate", "report"},
     "options": BASE,
     "inspect": BASE | FLOOR | {"dialogue", "export"},
     "publish": BASE | FLOOR | {"dialogue", "export", "inspect"},
@@ -47,8 +53,9 @@ ONLY_IN = {
     "ffmpeg": {"media", "samples"},
     "scenedetect": {"media"},
     "ray": {"engine"},
+    "verl": {"training"},
 }
-LAZY = {"httpx2", "openai", "torch", "transformers", "ray", "vllm"}
+LAZY = {"aiohttp", "fsspec", "httpx2", "openai", "torch", "transformers", "ray", "vllm"}
 
 
 def room(path: Path) -> str:

@@ -1,12 +1,15 @@
+import resource
+
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datagen.config import FrameOptions
 from datagen.errors import UsageError
-from datagen.ledger import FLOW, Cost, Event, Ledger, Spool, key_of
+from datagen.ledger import FLOW, Cost, Event, Ledger, key_of
 from datagen.records import Location
+from datagen.spool import Spool
 
 
 def event(
@@ -54,6 +57,7 @@ def test_a_damaged_ledger_is_named(tmp_path):
         Ledger(tmp_path / ".work")
 
 
+@settings(deadline=None, max_examples=25)
 @given(cut=st.integers(0, 400), junk=st.binary(max_size=20))
 def test_a_torn_spool_loses_the_torn_line_alone(tmp_path_factory, cut, junk):
     work = tmp_path_factory.mktemp("w")
@@ -169,4 +173,42 @@ def test_copies_know_what_their_original_knows_and_fail_with_it(tmp_path):
     assert not ledger.known("item c") and not ledger.known("item d")
     assert ledger.forget_failures("Provider") == 2
     assert set(ledger.flows()) == {"h"}
+    ledger.close()
+
+
+def test_a_spool_stays_small_and_always_holds_what_the_ledger_may_lack(tmp_path, monkeypatch):
+    monkeypatch.setattr("datagen.spool._FULL_BYTES", 1000)
+    ledger, spool = Ledger(tmp_path), Spool(tmp_path / "spool" / "runner-1.jsonl")
+    (tmp_path / "spool" / "runner-10.jsonl").touch()
+    handed: list[Event] = []
+    for n in range(200):
+        spool.turn()  # as in Runner.take: what was handed out before is in the ledger
+        handed = [event(f"k{n}-{k}", value="x" * 50) for k in range(3)]
+        for one in handed:
+            spool.append(one)
+        if n < 199:  # the last are lost on their way to the driver
+            ledger.add(handed)
+    assert sum(path.stat().st_size for path in (tmp_path / "spool").iterdir()) < 3 * 1000
+    assert ledger.known("item").keys() == {f"k{n}-{k}" for n in range(199) for k in range(3)}
+    spool.close()
+    assert ledger.take_in_spool("runner-1") > 0
+    assert ledger.known("item").keys() >= {one.key for one in handed}
+    assert [path.name for path in (tmp_path / "spool").iterdir()] == ["runner-10.jsonl"]
+    ledger.close()
+
+
+def test_nothing_of_an_event_that_cannot_be_written_stays_in_the_spool(tmp_path):
+    path = tmp_path / "spool" / "runner.jsonl"
+    ledger, spool = Ledger(tmp_path), Spool(path)
+    spool.append(event("a"))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 40, before[1]))  # as on a full disk
+    try:
+        with pytest.raises(OSError, match="too large"):
+            spool.append(event("b", value="x" * 100))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    spool.append(event("c"))
+    spool.close()
+    assert ledger.take_in_spool("runner") == 2 and set(ledger.known("item")) == {"a", "c"}
     ledger.close()

@@ -1,12 +1,10 @@
 """Whole builds against an endpoint that misbehaves: every item ends, done or rejected, and the run ends."""
 
-import argparse
 import asyncio
 import shutil
 
 import pytest
 
-from benchmarks import kills
 from benchmarks.model_builds import Endpoint, build, build_against, holds, make_videos, table, unaccounted
 from benchmarks.model_faults import FAULTS, SHORT, WRONG_KEY, fatal, one_fault, outage
 from tests.model_server import KEY
@@ -102,14 +100,6 @@ def test_what_no_try_can_mend_stops_at_once_and_the_key_is_told_nobody(place, na
     assert not endpoint.tries
     for key in (KEY, WRONG_KEY):
         assert holds(out, key) == [] and key not in ended.said
-
-
-def test_kills_lose_nothing_and_pay_twice_only_what_was_in_flight(tmp_path):
-    # On a busy machine an answer may lie unread for long.
-    arguments = argparse.Namespace(
-        kills=5, videos=8, in_flight=4, seconds=0.25, spread=0.4, arrival=0.1, seed=1
-    )
-    assert asyncio.run(kills.kill_often(arguments, tmp_path))
 
 
 def test_a_failed_build_is_taken_up_and_pays_only_for_what_failed(place, clean):

@@ -15,7 +15,7 @@ from datagen.export.pauc import RELEASED, Span, reward
 from datagen.export.rl import rl_rows
 from datagen.export.spans import due_answers
 from datagen.records import NO_REPLY, Answer, Dialogue, Question
-from tests.export.samples import built
+from tests.export.samples import COUNTER, built
 
 PLACEMENTS = st.sampled_from(["end", "jitter", "first_evidence", "start"])
 INTERVALS = st.sampled_from([0.5, 1.0, 2.0, 3.3])
@@ -118,7 +118,7 @@ def test_what_sft_teaches_earns_its_share_of_the_released_reward(d, frames, inte
 def test_windows_rebuild_the_dialogue(d, frames, interval, per_turn, placement):
     options = ExportOptions(frames_per_turn=per_turn, placement=placement)
     turns, _, _ = make_turns(d, frames, interval, options, 60, 0)
-    rows, rejected = rl_rows(built(d), d, turns, options, interval)
+    rows, rejected = rl_rows(built(d), d, turns, options, interval, COUNTER)
     due, _ = due_answers(d, turns, interval)
     usable = [turn for turn in turns if turn.last_frame <= options.max_frames]
     decided = []

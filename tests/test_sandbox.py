@@ -1,5 +1,7 @@
 import asyncio
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -73,11 +75,45 @@ def test_grandchildren_are_killed_with_the_child(tmp_path):
     pids = tmp_path / "pids"
     with pytest.raises(Timeout):
         call(steps.fork_and_hang, Location(str(pids)), seconds=2.0)
-    deadline = time.monotonic() + 5
-    left = [int(pid) for pid in pids.read_text().split()]
-    while any(_alive(pid) for pid in left) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not any(_alive(pid) for pid in left)
+    assert _all_die(pids)
+
+
+@pytest.mark.parametrize("and_hang", [False, True])
+def test_what_a_step_leaves_behind_ends_with_it(tmp_path, and_hang):
+    pids = tmp_path / "pids"
+
+    async def run() -> None:
+        children = Children(1, 1024)
+        try:
+            await children.call(steps.leave_a_daemon, (Location(str(pids)), and_hang), 2.0)
+        except Timeout:
+            assert and_hang
+        assert await asyncio.to_thread(_all_die, pids)  # before the children are closed
+        assert await children.call(steps.double, (4,), 20.0) == b"8"
+        await children.close()
+
+    asyncio.run(run())
+
+
+DRIVER = """
+import asyncio, sys
+from datagen.records import Location
+from datagen.sandbox import Children
+from tests import steps
+asyncio.run(Children(1, 1024).call(steps.leave_a_daemon, (Location(sys.argv[1]), True), 100.0))
+"""
+
+
+def test_what_a_step_has_started_ends_also_when_the_driver_is_killed(tmp_path):
+    pids = tmp_path / "pids"
+    with subprocess.Popen([sys.executable, "-c", DRIVER, str(pids)], cwd=ROOT) as driver:
+        while not pids.exists() or not pids.read_text():
+            time.sleep(0.01)
+        family = psutil.Process(driver.pid).children(recursive=True)
+        driver.kill()
+    assert len(family) >= 3  # the child, the daemon it has adopted, the guard
+    assert _all_die(pids)
+    assert not psutil.wait_procs(family, timeout=5)[1]
 
 
 def test_a_child_serves_many_calls_and_bad_ones_do_not_cost_the_good_ones():
@@ -99,6 +135,14 @@ def test_a_child_serves_many_calls_and_bad_ones_do_not_cost_the_good_ones():
             await children.close()
 
     assert asyncio.run(run()) == [0, "Crashed", "Timeout", 6, "Crashed", "Timeout", 12, "Crashed", "Timeout"]
+
+
+def _all_die(pids: Path) -> bool:
+    deadline = time.monotonic() + 5
+    left = [int(pid) for pid in pids.read_text().split()]
+    while any(_alive(pid) for pid in left) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not any(_alive(pid) for pid in left)
 
 
 def _alive(pid: int) -> bool:

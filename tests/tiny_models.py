@@ -53,7 +53,7 @@ def make_tokenizer(control=CONTROL):
 def text_sizes(tokenizer):
     """The part of a configuration that is language."""
     return {
-        "vocab_size": len(tokenizer),
+        "vocab_size": max(tokenizer.get_vocab().values()) + 1,
         "hidden_size": 32,
         "intermediate_size": 64,
         "num_hidden_layers": 2,
@@ -127,7 +127,7 @@ def vision_model(folder: Path, seed: int = 0, short: bool = True) -> Path:
     return save(LlavaForConditionalGeneration(config), folder, tokenizer, short)
 
 
-def qwen_vision_model(folder: Path, seed: int = 0, short: bool = True) -> Path:
+def qwen_vision_model(folder: Path, seed: int = 0, short: bool = True, tokenizer=None, template=None) -> Path:
     """A Qwen2.5-VL in `folder`; its processor needs torchvision."""
     import torch
     from transformers import (
@@ -139,7 +139,7 @@ def qwen_vision_model(folder: Path, seed: int = 0, short: bool = True) -> Path:
     )
 
     torch.manual_seed(seed)
-    tokenizer = make_tokenizer((*CONTROL, *VISION))
+    tokenizer = tokenizer or make_tokenizer((*CONTROL, *VISION))
     number = tokenizer.convert_tokens_to_ids
     rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [1, 1, 2]}
     config = Qwen2_5_VLConfig(
@@ -162,7 +162,8 @@ def qwen_vision_model(folder: Path, seed: int = 0, short: bool = True) -> Path:
         image_processor=Qwen2VLImageProcessor(),
         tokenizer=tokenizer,
         video_processor=Qwen2VLVideoProcessor(),
-        chat_template=TEMPLATE.replace("<|image_pad|>", "<|vision_start|><|image_pad|><|vision_end|>"),
+        chat_template=template
+        or TEMPLATE.replace("<|image_pad|>", "<|vision_start|><|image_pad|><|vision_end|>"),
     )
     processor.save_pretrained(folder)
     return save(Qwen2_5_VLForConditionalGeneration(config), folder, tokenizer, short)

@@ -7,10 +7,8 @@ has a reply of its own; that reply is then welcome in the other half.
 """
 
 from collections.abc import Sequence
-from hashlib import blake2b
 from typing import Any, Literal, NamedTuple
 
-import msgspec
 from msgspec.structs import replace
 
 from datagen.config import SILENT_KINDS
@@ -18,7 +16,7 @@ from datagen.dialogue.notes import Notes
 from datagen.llm.kinds import WAITING_KINDS
 from datagen.llm.repair import Fault
 from datagen.llm.text import count_words, normalised
-from datagen.records import NO_REPLY, Answer, Dialogue, Question
+from datagen.records import NO_REPLY, Answer, Dialogue, Question, dialogue_id
 
 START = "START"
 QUESTION_WORDS = (4, 25)
@@ -264,8 +262,7 @@ class _Drafting:
         paths: dict[str, str] = {}
         for group in groups:
             questions = tuple(asked.question for asked in group)
-            digest = blake2b(msgspec.json.encode(questions), digest_size=4).hexdigest()
-            id = f"{video_id}#{digest}"
+            id = dialogue_id(video_id, questions)
             dialogues.append(
                 Dialogue(id=id, video_id=video_id, type=kind, questions=questions, provenance=provenance)
             )

@@ -21,8 +21,11 @@ evidence has not ended).
 import re
 from bisect import bisect_left
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from datagen.config import ExportOptions
 from datagen.llm.text import count_words
@@ -87,27 +90,18 @@ def make_turns(
     Also what could not be given, and counts: answers = replies + merged + dropped; of the replies, those
     before_evidence_end, rounded_past_span (turns are rounded up) and on_last_turn.
     """
-    size = options.frames_per_turn
-    lasts = [min(first + size, frame_count) for first in range(0, frame_count, size)]
-    times = [round(n * interval, 6) for n in lasts]
-    export = _Export(dialogue, times, max_reply_words)
-    asked = _question_turns(export)
-    stops = dict(pairwise(asked.values()))
-    replies: dict[int, _Reply] = {}
-    for q, turn in asked.items():
-        replies |= _replies(export, q, turn, stops.get(turn), options, seed)
+    silent = _silent_turns(frame_count, interval, options.frames_per_turn)
+    export, asked, replies = _place(dialogue, silent, options, max_reply_words, seed)
     users = {turn: dialogue.questions[q].text for q, turn in asked.items()}
-    turns = tuple(
-        Turn(
-            time=time,
-            first_frame=number * size + 1,
-            last_frame=last,
+    turns = list(silent)
+    for number in users.keys() | replies.keys():
+        reply = replies.get(number)
+        turns[number] = replace(
+            silent[number],
             user=users.get(number),
-            label="reply" if number in replies else "silent",
-            text=_spoken(replies[number]) if number in replies else NO_REPLY,
+            label="reply" if reply else "silent",
+            text=_spoken(reply) if reply else NO_REPLY,
         )
-        for number, (time, last) in enumerate(zip(times, lasts, strict=True))
-    )
     answers = sum(len(question.answers) for question in dialogue.questions)
     given = sum(len(reply.items) for reply in replies.values())
     counts = {
@@ -117,7 +111,51 @@ def make_turns(
         "dropped": answers - given,
     }
     counts |= {note: sum(note in reply.notes for reply in replies.values()) for note in _NOTES}
-    return turns, tuple(export.rejected), counts
+    return tuple(turns), tuple(export.rejected), counts
+
+
+def count_turns(
+    dialogue: Dialogue,
+    frame_count: int,
+    interval: float,
+    options: ExportOptions,
+    max_reply_words: int,
+    seed: int,
+) -> tuple[int, int]:
+    """How many turns make_turns() gives, and how many of them reply."""
+    silent = _silent_turns(frame_count, interval, options.frames_per_turn)
+    _, _, replies = _place(dialogue, silent, options, max_reply_words, seed)
+    return len(silent), len(replies)
+
+
+@lru_cache(maxsize=512)
+def _silent_turns(frame_count: int, interval: float, size: int) -> tuple[Turn, ...]:
+    """The turns of a video of which nothing is said; most of those of any dialogue stay as they are."""
+    lasts = [min(first + size, frame_count) for first in range(0, frame_count, size)]
+    return tuple(
+        Turn(
+            time=round(last * interval, 6),
+            first_frame=number * size + 1,
+            last_frame=last,
+            user=None,
+            label="silent",
+            text=NO_REPLY,
+        )
+        for number, last in enumerate(lasts)
+    )
+
+
+def _place(
+    dialogue: Dialogue, silent: Sequence[Turn], options: ExportOptions, max_reply_words: int, seed: int
+) -> tuple[_Export, dict[int, int], dict[int, _Reply]]:
+    """What could not be given, the turn of each question by its number, and the replies by turn."""
+    export = _Export(dialogue, [turn.time for turn in silent], max_reply_words)
+    asked = _question_turns(export)
+    stops = dict(pairwise(asked.values()))
+    replies: dict[int, _Reply] = {}
+    for q, turn in asked.items():
+        replies |= _replies(export, q, turn, stops.get(turn), options, seed)
+    return export, asked, replies
 
 
 def _spoken(reply: _Reply) -> str:

@@ -6,20 +6,21 @@ up to there and the question, and speaks or is silent. The notes stand first and
 to request, so that an endpoint reads only what is new; questions are gone through side by side.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
 from datagen.config import SILENT_KINDS
 from datagen.dialogue.drafts import START, Draft, draft_n, draft_one, spoken
-from datagen.dialogue.job import Job, rejection, unsound
+from datagen.dialogue.job import Job, rejection, traced, unsound
 from datagen.errors import Invalid, Refused
 from datagen.llm.kinds import WAITING_KINDS
 from datagen.llm.prompts import load_prompt, make_request
-from datagen.llm.repair import Fault, all_of, ask_checked
+from datagen.llm.repair import Fault, all_calls, all_of, ask_traced, lost
 from datagen.llm.text import normalised
 from datagen.llm.wordings import fraction
-from datagen.records import Dialogue, Question, Rejection
+from datagen.records import Call, Dialogue, Question, Rejection
 
 _AT_ONCE_KINDS = ("recall", "realtime")
 """Questions to which there is nothing more to say after the first reply."""
@@ -34,6 +35,7 @@ class _Asked(NamedTuple):
     """Number of the segment after which it is asked; -1: at the start."""
     item: str
     """What it is called in rejections."""
+    calls: tuple[Call, ...] = ()
 
 
 class _Replies(NamedTuple):
@@ -62,13 +64,28 @@ async def write_incrementally(job: Job, types: list[str]) -> tuple[tuple[Dialogu
     stops = [size if job.one or n + 1 == len(asked) else asked[n + 1].place for n in range(len(asked))]
     answered = await all_of([_answered(job, asked, n, stop) for n, stop in enumerate(stops)])
     rejected += [row for _, rows in answered for row in rows]
-    draft = _draft([item for item, _ in answered], job)
+    items = [item for item, _ in answered]
+    draft = _draft(items, job)
+    calls_of = partial(_calls_at, items)
     name = f"{job.video_id}/{'one_qna' if job.one else 'n_qna'}.incremental"
-    rejected += [rejection(job.video_id, name, fault) for fault in draft.faults]
+    rejected += [rejection(job.video_id, name, fault, calls_of(fault.path)) for fault in draft.faults]
     if not draft.dialogues:
         detail = f"no question is left of {len(types)} to be written"
         rejected.append(Rejection("synthesize", job.video_id, name, "unanswerable", detail))
-    return draft.dialogues, rejected
+    return traced(draft, calls_of), rejected
+
+
+def _calls_at(items: list[dict[str, Any]], path: str) -> tuple[Call, ...]:
+    """The calls of the innermost question or reply that holds a path of the draft."""
+    calls: tuple[Call, ...] = ()
+    place: Any = items
+    for step in path.split("/")[2:]:
+        if isinstance(place, str | None):
+            break
+        place = place.get(step) if isinstance(place, dict) else place[int(step)]
+        if isinstance(place, dict):
+            calls = place["calls"]
+    return calls
 
 
 def _places(job: Job, count: int) -> list[int]:
@@ -107,15 +124,16 @@ async def _question(job: Job, kind: str, place: int, asked: list[_Asked], item: 
         return found or _unsound(job, question, first=not asked)
 
     try:
-        value, faults = await ask_checked(request, check, job.ask)
+        value, faults, trace = await ask_traced(request, check, job.ask)
     except (Invalid, Refused) as failure:
-        return Rejection("synthesize", job.video_id, item, type(failure).__name__, str(failure))
+        return lost("synthesize", job.video_id, item, failure)
+    calls = all_calls(trace)
     if faults:
-        return rejection(job.video_id, item, faults[0]._replace(path=""))
+        return rejection(job.video_id, item, faults[0]._replace(path=""), calls)
     if not value["question"]:
         detail = f"the notes offer nothing for a question of the type {kind}"
-        return Rejection("synthesize", job.video_id, item, "unanswerable", detail)
-    return _Asked(value["question"], kind, place, item)
+        return Rejection("synthesize", job.video_id, item, "unanswerable", detail, calls)
+    return _Asked(value["question"], kind, place, item, calls)
 
 
 def _unsound(job: Job, asked: _Asked, first: bool) -> list[Fault]:
@@ -157,7 +175,7 @@ def _moments(job: Job, question: _Asked, stop: int) -> list[int]:
     if question.kind in SILENT_KINDS:
         return []
     first = max(question.place, 0)
-    last = question.place + 1 if question.kind in _AT_ONCE_KINDS else stop
+    last = first + 1 if question.kind in _AT_ONCE_KINDS else stop
     return [place for place in range(first, last) if job.notes.captions[place] is not None]
 
 
@@ -189,25 +207,35 @@ async def _replied(
 
     item = f"{question.item}/{job.notes.marks[place]}"
     try:
-        value, faults = await ask_checked(request, check, job.ask)
+        value, faults, trace = await ask_traced(request, check, job.ask)
     except (Invalid, Refused) as failure:
-        return Rejection("synthesize", job.video_id, item, type(failure).__name__, str(failure))
+        return lost("synthesize", job.video_id, item, failure)
+    calls = all_calls(trace)
     if faults:
-        return rejection(job.video_id, item, faults[0]._replace(path=""))
-    return _added(job, replies, place, value, at_once) if spoken(value["reply"]) else replies
+        return rejection(job.video_id, item, faults[0]._replace(path=""), calls)
+    return _added(job, replies, place, value, at_once, calls) if spoken(value["reply"]) else replies
 
 
-def _added(job: Job, replies: _Replies, place: int, value: dict[str, Any], at_once: bool) -> _Replies:
+def _added(
+    job: Job,
+    replies: _Replies,
+    place: int,
+    value: dict[str, Any],
+    at_once: bool,
+    calls: tuple[Call, ...] = (),
+) -> _Replies:
     """The replies and one more, given after segment number `place`."""
+    said = {"reply": value["reply"], "calls": calls}
     if at_once:
-        return replies._replace(immediate={"from": value["from"], "reply": value["reply"]})
-    entry = {"segment": job.notes.marks[place], "evidence": value["evidence"], "reply": value["reply"]}
+        return replies._replace(immediate={"from": value["from"], **said})
+    entry = {"segment": job.notes.marks[place], "evidence": value["evidence"], **said}
     return replies._replace(later=(*replies.later, entry))
 
 
 def _item(job: Job, question: _Asked, replies: _Replies) -> dict[str, Any]:
     """A question in the form in which a draft is written at once."""
-    item = {"type": question.kind, "question": question.text, "answers": replies.later}
+    written = {"type": question.kind, "question": question.text, "calls": question.calls}
+    item = {**written, "answers": replies.later}
     if job.one:
         return item
     mark = job.notes.marks[question.place] if question.place >= 0 else START

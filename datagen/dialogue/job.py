@@ -1,6 +1,9 @@
 """What is asked of a language model for one video, and what the checks say of its drafts."""
 
+from collections.abc import Callable
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from datagen.config import SILENT_KINDS, CheckOptions, DialogueOptions
 from datagen.dialogue.checks import check_dialogue
@@ -9,7 +12,7 @@ from datagen.dialogue.notes import Notes
 from datagen.llm.kinds import START_KINDS
 from datagen.llm.repair import Ask, Fault
 from datagen.llm.wordings import fraction, pick
-from datagen.records import Rejection, Segment
+from datagen.records import Call, Dialogue, Rejection, Segment
 
 REPLY_WORDS = 40
 IMMEDIATE_WORDS = 50
@@ -98,9 +101,26 @@ def unsound(draft: Draft, job: Job) -> list[Fault]:
     return found
 
 
-def rejection(video_id: str, item: str, fault: Fault) -> Rejection:
-    """The row for what a fault takes away: the answer or question that holds it."""
+def traced(draft: Draft, calls_of: Callable[[str], tuple[Call, ...]]) -> tuple[Dialogue, ...]:
+    """The dialogues of a draft, each text with the calls that its path in the reply comes from."""
+
+    def whole(dialogue: Dialogue) -> Dialogue:
+        questions = []
+        for q, question in enumerate(dialogue.questions):
+            item = f"{dialogue.id}/q{q}"
+            answers = tuple(
+                replace(answer, calls=calls_of(draft.paths[f"{item}/a{a}"]))
+                for a, answer in enumerate(question.answers)
+            )
+            questions.append(replace(question, answers=answers, calls=calls_of(draft.paths[item])))
+        return replace(dialogue, questions=tuple(questions))
+
+    return tuple(whole(dialogue) for dialogue in draft.dialogues)
+
+
+def rejection(video_id: str, item: str, fault: Fault, calls: tuple[Call, ...]) -> Rejection:
+    """The row for what a fault takes away, the answer or question that holds it, with its calls."""
     steps = fault.path.split("/")
     depth = {"answers": 5, "immediate": 4}.get("".join(steps[3:4]), 3)
     detail = repr(fault.text[:300]) + (f"; allowed: {fault.allowed}" if fault.allowed else "")
-    return Rejection("synthesize", video_id, item + "/".join(steps[:depth]), fault.code, detail)
+    return Rejection("synthesize", video_id, item + "/".join(steps[:depth]), fault.code, detail, calls)

@@ -5,7 +5,7 @@ leaks the future, what neither does is invented. Every reply and silence is judg
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
@@ -14,11 +14,12 @@ from datagen.dialogue.notes import Notes
 from datagen.errors import Invalid, Refused
 from datagen.llm.kinds import RETURNING_KINDS
 from datagen.llm.prompts import load_prompt, make_request
-from datagen.llm.repair import Ask, Fault, all_of, ask_checked
-from datagen.records import Answer, Caption, Dialogue, Question, Rejection, Segment
+from datagen.llm.repair import Ask, Check, Fault, all_calls, all_of, ask_traced, failed_calls
+from datagen.records import Answer, Call, Caption, Dialogue, Question, Rejection, Segment
 
 _MOST_EARLIER = 30
 """Earlier replies that the judge is shown, the newest."""
+_Judged = TypeVar("_Judged", Question, Answer)
 
 
 async def judge_answers(
@@ -31,26 +32,35 @@ async def judge_answers(
     it is good. A question goes with its last answer, unless it was meant to have none, and a dialogue with
     its last question. Raises Provider.
     """
-    court = _Court(Notes(segments, captions), ask, model)
+    notes = Notes(segments, captions)
+    courts: list[_Court] = []
+
+    def court() -> _Court:
+        courts.append(_Court(notes, ask, model, []))
+        return courts[-1]
+
     places = {segment.id: place for place, segment in enumerate(segments)}
     earlier: list[str] = []
     tasks = []
     for number, question in enumerate(dialogue.questions):
         if question.kind in SILENT_KINDS:
-            tasks.append(_silence(court, question, _stop(dialogue, number, segments)))
+            tasks.append(_silence(court(), question, _stop(dialogue, number, segments)))
         for answer in question.answers:
             cited = [places[id] for id in answer.evidence if id in places]
-            tasks.append(_verdict(court, question, answer, cited, tuple(earlier)))
+            tasks.append(_verdict(court(), question, answer, cited, tuple(earlier)))
             earlier.append(answer.text)
-    return _judged(dialogue, await all_of(tasks), model)
+    verdicts = await all_of(tasks)
+    return _judged(dialogue, [(v, tuple(c.calls)) for v, c in zip(verdicts, courts, strict=True)], model)
 
 
 class _Court(NamedTuple):
-    """What all verdicts on one dialogue share."""
+    """Where one verdict is found."""
 
     notes: Notes
     ask: Ask
     model: str
+    calls: list[Call]
+    """Those made for it."""
 
 
 _Verdict = tuple[str, str] | None
@@ -64,34 +74,35 @@ def _stop(dialogue: Dialogue, number: int, segments: tuple[Segment, ...]) -> int
 
 
 def _judged(
-    dialogue: Dialogue, verdicts: Sequence[_Verdict], model: str
+    dialogue: Dialogue, verdicts: Sequence[tuple[_Verdict, tuple[Call, ...]]], model: str
 ) -> tuple[Dialogue | None, tuple[Rejection, ...]]:
     """What the verdicts, in the order of the dialogue, leave of it."""
     following = iter(verdicts)
     kept: list[Question] = []
     rejected: list[Rejection] = []
 
-    def stands(item: str, text: str) -> bool:
-        verdict = next(following)
-        if verdict:
-            detail = f"judged by {model}: {verdict[1]}: {text[:300]!r}"
-            rejected.append(Rejection("verify", dialogue.video_id, item, verdict[0], detail))
-        return verdict is None
+    def ruled(item: str, one: _Judged) -> _Judged | None:
+        verdict, calls = next(following)
+        every: tuple[Call, ...] = one.calls + calls
+        if verdict is None:
+            return replace(one, calls=every)
+        detail = f"judged by {model}: {verdict[1]}: {one.text[:300]!r}"
+        rejected.append(Rejection("verify", dialogue.video_id, item, verdict[0], detail, every))
+        return None
 
-    def drop(item: str, detail: str) -> None:
-        rejected.append(Rejection("verify", dialogue.video_id, item, "unanswerable", detail))
+    def drop(item: str, detail: str, calls: tuple[Call, ...] = ()) -> None:
+        rejected.append(Rejection("verify", dialogue.video_id, item, "unanswerable", detail, calls))
 
     for q, question in enumerate(dialogue.questions):
         item = f"{dialogue.id}/q{q}"
         silent = question.kind in SILENT_KINDS
-        holds = not silent or stands(item, question.text)
-        answers = tuple(
-            answer for a, answer in enumerate(question.answers) if stands(f"{item}/a{a}", answer.text)
-        )
-        if holds and (answers or silent):
-            kept.append(replace(question, answers=answers))
+        held = ruled(item, question) if silent else question
+        stand = (ruled(f"{item}/a{a}", answer) for a, answer in enumerate(question.answers))
+        answers = tuple(answer for answer in stand if answer)
+        if held and (answers or silent):
+            kept.append(replace(held, answers=answers))
         elif not silent:
-            drop(item, f"no answer is left: {question.text[:300]!r}")
+            drop(item, f"no answer is left: {question.text[:300]!r}", question.calls)
     if not kept:
         drop(dialogue.id, f"no question is left of {len(dialogue.questions)}")
         return None, tuple(rejected)
@@ -106,11 +117,9 @@ async def _silence(court: _Court, question: Question, stop: int) -> _Verdict:
     def check(value: dict[str, Any]) -> list[Fault]:
         return _mark_faults(value, "called_for", court.notes)
 
-    values = {"notes": court.notes.rows(stop), "question": question.text}
+    values: dict[str, object] = {"notes": court.notes.rows(stop), "question": question.text}
     try:
-        value, faults = await ask_checked(
-            make_request(load_prompt("silence"), court.model, values), check, court.ask
-        )
+        value, faults = await _asked(court, "silence", values, check)
     except (Invalid, Refused) as failure:
         return type(failure).__name__, str(failure)
     if faults:
@@ -145,12 +154,24 @@ async def _reading(values: dict[str, object], court: _Court) -> dict[str, Any]:
     def check(value: dict[str, Any]) -> list[Fault]:
         return _mark_faults(value, "earliest_sufficient", court.notes)
 
-    request = make_request(load_prompt("judge"), court.model, values)
-    value, faults = await ask_checked(request, check, court.ask)
+    value, faults = await _asked(court, "judge", values, check)
     if faults:
         raise Invalid(f"the judge cites {faults[0].text[:80]!r}, which does not exist")
-    judged: dict[str, Any] = value
-    return judged
+    return value
+
+
+async def _asked(
+    court: _Court, prompt: str, values: dict[str, object], check: Check
+) -> tuple[dict[str, Any], tuple[Fault, ...]]:
+    """The judge's reply to a prompt and what is wrong with it; its calls are noted, also where it fails."""
+    request = make_request(load_prompt(prompt), court.model, values)
+    try:
+        value, faults, trace = await ask_traced(request, check, court.ask, "judged")
+    except (Invalid, Refused) as failure:
+        court.calls.extend(failed_calls(failure))
+        raise
+    court.calls.extend(all_calls(trace))
+    return value, faults
 
 
 def _mark_faults(value: dict[str, Any], key: str, notes: Notes) -> list[Fault]:

@@ -13,11 +13,11 @@ from datagen.config import CheckOptions, DialogueOptions
 from datagen.dialogue.checks import DEFAULTS
 from datagen.dialogue.drafts import draft_n, draft_one
 from datagen.dialogue.incremental import write_incrementally
-from datagen.dialogue.job import Job, question_count, question_types, rejection, unsound
+from datagen.dialogue.job import Job, question_count, question_types, rejection, traced, unsound
 from datagen.dialogue.notes import Notes
 from datagen.errors import Invalid, Refused
 from datagen.llm.prompts import load_prompt, make_request
-from datagen.llm.repair import Ask, Fault, all_of, ask_checked
+from datagen.llm.repair import Ask, Fault, all_calls, all_of, ask_traced, calls_at, lost
 from datagen.llm.text import normalised
 from datagen.llm.wordings import fraction
 from datagen.records import Caption, Dialogue, Rejection, Segment, Video
@@ -95,15 +95,17 @@ async def _at_once(job: Job, number: int, types: list[str]) -> tuple[tuple[Dialo
 
     item = f"{job.video_id}/{prompt.name}.{number}"
     try:
-        value, _ = await ask_checked(request, check, job.ask)
+        value, _, trace = await ask_traced(request, check, job.ask)
     except (Invalid, Refused) as failure:
-        return (), [Rejection("synthesize", job.video_id, item, type(failure).__name__, str(failure))]
+        return (), [lost("synthesize", job.video_id, item, failure)]
+    calls_of = partial(calls_at, trace)
     made = draft(value)
-    rejected = [rejection(job.video_id, item, fault) for fault in made.faults]
+    rejected = [rejection(job.video_id, item, fault, calls_of(fault.path)) for fault in made.faults]
     if not made.dialogues:
         detail = f"no question is left of {len(types)} asked for"
-        rejected.append(Rejection("synthesize", job.video_id, item, "unanswerable", detail))
-    return made.dialogues, rejected
+        row = Rejection("synthesize", job.video_id, item, "unanswerable", detail, all_calls(trace))
+        rejected.append(row)
+    return traced(made, calls_of), rejected
 
 
 def _distinct(dialogues: list[Dialogue]) -> tuple[list[Dialogue], list[Rejection]]:
@@ -111,11 +113,8 @@ def _distinct(dialogues: list[Dialogue]) -> tuple[list[Dialogue], list[Rejection
     kept: dict[str, Dialogue] = {}
     rejected = []
     for dialogue in dialogues:
-        text = dialogue.questions[0].text
-        if kept.setdefault(normalised(text), dialogue) is not dialogue:
-            rejected.append(
-                Rejection(
-                    "synthesize", dialogue.video_id, dialogue.id, "near_duplicate_question", repr(text[:300])
-                )
-            )
+        first = dialogue.questions[0]
+        if kept.setdefault(normalised(first.text), dialogue) is not dialogue:
+            item, code, detail = dialogue.id, "near_duplicate_question", repr(first.text[:300])
+            rejected.append(Rejection("synthesize", dialogue.video_id, item, code, detail, first.calls))
     return list(kept.values()), rejected

@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from datagen.errors import Corrupt, Invalid, Refused
 from datagen.llm.captions import frames_inside, make_pictures
 from datagen.llm.prompts import load_prompt, make_request
-from datagen.llm.repair import Ask, all_of, ask_checked
-from datagen.records import Answer, Dialogue, Question, Segment, Watched
+from datagen.llm.repair import Ask, all_calls, all_of, ask_traced
+from datagen.records import Answer, Call, Dialogue, Question, Segment, Watched
 
 _MOST_PICTURES = 8
 _LEAST_LEFT = 2
@@ -40,14 +40,18 @@ async def tighten(
 
     async def attempt(question: Question, answer: Answer) -> Answer:
         numbers = _numbers(answer, by_id, watched, interval)
+        calls: list[Call] = []
         try:
-            found = await _first_sufficient(question, answer, dialogue.video_id, numbers, ask, model, frames)
+            found = await _first_sufficient(
+                question, answer, dialogue.video_id, numbers, ask, model, frames, calls
+            )
         except (Corrupt, Invalid, Refused):
             return answer
         if found is None:
             return answer
         time = round(found * interval, 3)
-        return replace(answer, evidence_end=time, reply_start=max(time, answer.reply_start))
+        start, made = max(time, answer.reply_start), (*answer.calls, *calls)
+        return replace(answer, evidence_end=time, reply_start=start, calls=made)
 
     pairs = [(question, answer) for question in dialogue.questions for answer in question.answers]
     tightened = iter(await all_of([attempt(*pair) for pair in pairs]))
@@ -73,16 +77,27 @@ def _numbers(answer: Answer, segments: dict[str, Segment], watched: Watched, int
 
 
 async def _first_sufficient(
-    question: Question, answer: Answer, video_id: str, numbers: list[int], ask: Ask, model: str, frames: Path
+    question: Question,
+    answer: Answer,
+    video_id: str,
+    numbers: list[int],
+    ask: Ask,
+    model: str,
+    frames: Path,
+    calls: list[Call],
 ) -> int | None:
-    """Number of the first frame by which the reply is borne out, or None where the model cannot tell."""
+    """Number of the first frame by which the reply is borne out, or None where the model cannot tell.
+
+    The calls made are added to `calls`.
+    """
 
     async def sufficient(place: int) -> str:
         shown = _spread(numbers[: place + 1])
         pictures = make_pictures([f"{video_id}/{number:06d}.jpg" for number in shown], frames)
         values = {"question": question.text, "reply": answer.text}
         request = make_request(load_prompt("sufficient"), model, values, pictures)
-        value, _ = await ask_checked(request, lambda _: [], ask)
+        value, _, trace = await ask_traced(request, lambda _: [], ask, "tightened")
+        calls.extend(all_calls(trace))
         return str(value["sufficient"])
 
     low, high = -1, len(numbers) - 1 - _LEAST_LEFT

@@ -1,8 +1,9 @@
 """Silence kept in proportion: how much each turn's loss counts, and how long a silence may end a dialogue.
 
 Trainers that weigh turns: ms-swift 4.6 takes a `loss_scale` beside `role` and `content` of an assistant's
-message and multiplies the loss of its tokens by it. Our messages have no such field, since others would not
-load them; put the weights there in a line of your own, `weights[n]` into the n-th assistant's message.
+message and multiplies the loss of its tokens by it, if `--is_binary_loss_scale false` says so. Our messages
+have no such field, since others would not load them; put the weights there in a line of your own,
+`weights[n]` into the n-th assistant's message.
 """
 
 from collections import Counter

@@ -13,6 +13,8 @@ from datagen.export.schema import list_array, strings
 from datagen.records import NO_REPLY, SYSTEM_PROMPT, Turn
 
 IMAGE = "<image>"
+FRAME = re.compile(r"frames/([^/\0]{1,255})/([0-9]{6,12})\.jpg")
+"""Path of a frame: the video's id and the number."""
 ROLES = ("system", "user", "assistant")
 
 _MARKUP = re.compile(r"<(?:image|video|audio|bbox|ref-object|cot-process|/?think)>|<\|", re.IGNORECASE)
@@ -112,6 +114,21 @@ class Messages:
         return list_array(
             self._lengths, pa.StructArray.from_arrays([self._roles(), content], ["role", "content"])
         )
+
+
+def without_marks(frames: Sequence[list[int]]) -> list[list[int]]:
+    """Numbers of frames for Messages of rows that hold none."""
+    return [[0] * len(row) for row in frames]
+
+
+def frame_times(first: Sequence[int], frames: Sequence[list[int]], interval: Sequence[float]) -> pa.Array:
+    """list<list<double>>: for each row and turn the seconds of its frames; `first` is the row's first one."""
+    counts = np.array([sum(row) for row in frames], np.int64)
+    row = np.repeat(np.arange(len(counts)), counts)
+    number = np.arange(len(row)) - (np.cumsum(counts) - counts)[row] + np.asarray(first, np.int64)[row]
+    times = pa.array(np.round(number * np.asarray(interval, np.float64)[row], 6))
+    turns = list_array(list(chain.from_iterable(frames)), times)
+    return list_array([len(row) for row in frames], turns)
 
 
 def frame_paths(video_ids: Sequence[str], first: Sequence[int], counts: Any) -> pa.Array:

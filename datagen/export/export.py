@@ -9,7 +9,7 @@ it.
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,154 +18,170 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from datagen.config import Config
-from datagen.dialogue.grid import make_turns
-from datagen.export.rl import UserTurnsFile, rl_rows, rl_table
+from datagen.config import Config, Frames
+from datagen.export.embed import SHARD_BYTES, embed_shard, folder_bytes
+from datagen.export.part import NAMES, RL_SPLITS, Found, Item, Shared, unpack
+from datagen.export.rl import UserTurnsFile
 from datagen.export.schema import TABLES, rows_table, table_schema
-from datagen.export.selection import select
-from datagen.export.sft import SftRow, sft_rows, sft_table
-from datagen.export.shards import ShardWriter, describe_shard, rewrite_shard, shard_count
+from datagen.export.selection import Brief, Selection, select
+from datagen.export.shards import ShardWriter, describe_shard, rewrite_shard, shard_count, shard_index
 from datagen.export.split import assign_splits, hash64
 from datagen.export.statistics import Statistics
 from datagen.export.summary import summarise
-from datagen.export.tables import dialogue_rows, rejected_row, segment_rows, video_row
-from datagen.records import NO_REPLY, Built, Dialogue, Rejection
+from datagen.export.tables import rejected_row
+from datagen.export.workers import STRETCH, make_parts
+from datagen.records import Built, Rejection
 
-RL_SPLITS = ("rl/train", "rl/val")
+WORTH_CHILDREN = 1500
+"""Videos from which on children are worth the second that they take to start."""
 
 
 def export(
-    builts: Callable[[], Iterator[Built]], rejected: Iterable[Rejection], out: Path, config: Config
+    builts: Callable[[], Iterator[Item]],
+    rejected: Iterable[Rejection],
+    out: Path,
+    config: Config,
+    workers: int = 1,
 ) -> dict[str, Any]:
     """Write all tables below `out`, replacing those of an earlier export; returns the counts for run.json.
 
     `builts` gives a fresh iterator at each call, in order of video id (as strings), each id once.
     `rejected` holds what belongs to none of them; what was rejected within a video is taken from its Built.
+    With more than one of `workers`, that many children help where it is worth it; the bytes are the same.
 
     Raises ValueError where `builts` is out of order, UsageError where a file of exclusions cannot be used.
     """
     work = out / ".work" / "export"
     shutil.rmtree(work, ignore_errors=True)
-    selection = select(_in_order(builts()), config)
+    sizes: dict[str, int] = {}
+    ids: list[str] = []
+    selection = select(_in_order(builts(), out, config.export.frames, ids, sizes), config)
     splits = assign_splits(selection.dialogues, config.export, config.seed)
-    writers = _open_writers(work / "new", selection.videos, selection.dialogues, splits, config)
+    writers = _open_writers(work / "new", selection, splits, sizes, config)
     statistics = Statistics(config, selection.often)
     user_turns = {split: UserTurnsFile(work / "new", split) for split in RL_SPLITS}
     counts: Counter[str] = Counter()
-    for rejection in rejected:
-        writers["rejected"].add(rejection.video_id, [rejected_row(rejection)])
-    for whole in builts():
-        built, lost = selection.apply(whole)
-        if built:
-            split = splits.get(built.video.id, "none")
-            lost += _write_video(built, split, writers, user_turns, counts, statistics, config)
-        writers["rejected"].add(whole.video.id, [rejected_row(rejection) for rejection in lost])
+    shards = len(writers["videos"].paths)
+
+    def take(shard: int, tables: dict[str, pa.Table], found: Found) -> None:
+        for name, rows in tables.items():
+            _write_rows(writers[name], shard, shards, rows)
+        counts.update(found.counts)
+        statistics.add(found.sources, found.shapes, found.templates, found.tokens)
+        for split, turns in found.user_turns.items():
+            user_turns[split].add(turns)
+
+    outside = list(rejected)
+    if outside:
+        rows = rows_table("rejected", list(map(rejected_row, outside)))
+        writers["rejected"].sort_in([rejection.video_id for rejection in outside], rows)
+    children = workers if len(ids) >= WORTH_CHILDREN else 1
+    shared = Shared(config, splits, selection)
+    make_parts(_stretches(ids, builts(), shards), shared, work / "parts", children, take)
     for writer in writers.values():
         writer.close()
     for file in user_turns.values():
         file.close()
     _order_rows(writers, config)
+    if config.export.frames == "embedded":
+        _embed(writers, out)
+    _drop_empty(writers)
     report = _report(work / "new", writers, counts)
     report["statistics"] = summarise(statistics, selection.questions, config.dataset)
     _swap(work, out)
     return report
 
 
-def _in_order(builts: Iterable[Built]) -> Iterator[Built]:
+def _in_order(
+    builts: Iterable[Item], out: Path, frames: Frames, ids: list[str], sizes: dict[str, int]
+) -> Iterator[Built | Brief]:
+    """The videos, one by one. `ids` learns theirs, and `sizes`, where frames are embedded, their bytes."""
     last = ""
-    for built in builts:
+    for item in builts:
+        built = unpack(item, Brief) if isinstance(item, bytes) else item
         if built.video.id <= last:
             raise ValueError(f"export: video {built.video.id!r} comes after {last!r}; ids must ascend")
         last = built.video.id
+        ids.append(last)
+        if frames == "embedded" and built.dialogues:
+            sizes[last] = folder_bytes(out / "frames" / last)
         yield built
 
 
+def _stretches(ids: Sequence[str], items: Iterable[Item], shards: int) -> Iterator[tuple[int, list[Item]]]:
+    """The videos in stretches of one shard each, with its number."""
+    waiting: list[list[Item]] = [[] for _ in range(shards)]
+    for video, item in zip(ids, items, strict=True):
+        shard = shard_index(video, shards)
+        waiting[shard].append(item)
+        if len(waiting[shard]) == STRETCH:
+            yield shard, waiting[shard]
+            waiting[shard] = []
+    yield from ((shard, items) for shard, items in enumerate(waiting) if items)
+
+
+def _write_rows(writer: ShardWriter, shard: int, shards: int, rows: pa.Table) -> None:
+    """Write rows of shard number `shard` of `shards` to a table that may have more shards, or fewer."""
+    own = len(writer.paths)
+    if own <= shards:
+        writer.add(shard * own // shards, rows)
+    else:
+        place = rows.schema.get_field_index("video_id")
+        videos = rows["video_id"] if place >= 0 else pc.struct_field(rows["extra_info"], "video_id")
+        writer.sort_in(videos.to_pylist(), rows)
+
+
 def _open_writers(
-    folder: Path, videos: int, dialogues: dict[str, int], splits: dict[str, str], config: Config
+    folder: Path, selection: Selection, splits: dict[str, str], sizes: dict[str, int], config: Config
 ) -> dict[str, ShardWriter]:
     options = config.export
+    layout: Frames = "none" if options.frames == "none" else "paths"  # pictures are put in at the end
+    dialogues = selection.dialogues
+    shards = shard_count(max(selection.videos, sum(dialogues.values())), options.dialogues_per_shard)
     writers = {}
-    shards = shard_count(max(videos, sum(dialogues.values())), options.dialogues_per_shard)
-    for table in TABLES:
-        if table != "rl":
-            path = folder / table / "train"
-            build = sft_table if table == "sft" else partial(rows_table, table)
-            writers[table] = ShardWriter(path, shards, options.row_group_size, table_schema(table), build)
-    for split in RL_SPLITS:
-        held = sum(number for video, number in dialogues.items() if splits[video] == split)
-        shards = shard_count(held, options.dialogues_per_shard)
-        build = partial(rl_table, split=split.removeprefix("rl/"))
-        writers[split] = ShardWriter(
-            folder / split, shards, options.row_group_size, table_schema("rl"), build
-        )
+    for name in NAMES:
+        table, _, split = name.partition("/")
+        enough = shards
+        if split:
+            held = sum(number for video, number in dialogues.items() if splits[video] == name)
+            enough = shard_count(held, options.dialogues_per_shard)
+        if table in ("sft", "rl"):
+            enough = max(
+                enough, _shards_for_pictures(dialogues, splits, sizes, name if split else "sft/train")
+            )
+        stem = folder / table / (split or "train")
+        writers[name] = ShardWriter(stem, enough, options.row_group_size, table_schema(table, layout))
     return writers
 
 
-def _write_video(
-    built: Built,
-    split: str,
-    writers: dict[str, ShardWriter],
-    user_turns: dict[str, UserTurnsFile],
-    counts: Counter[str],
-    statistics: Statistics,
-    config: Config,
-) -> list[Rejection]:
-    video = built.video.id
-    writers["videos"].add(video, [video_row(built, split, config.frames.interval)])
-    writers["segments"].add(video, segment_rows(built))
-    writers["dialogues"].add(video, dialogue_rows(built))
-    if built.dialogues:
-        statistics.add_video(built)
-    rejected = []
-    for dialogue in sorted(built.dialogues, key=lambda d: d.id):
-        rejected += _write_dialogue(built, dialogue, split, writers, user_turns, counts, statistics, config)
-    return rejected
+def _shards_for_pictures(
+    dialogues: dict[str, int], splits: dict[str, str], sizes: dict[str, int], split: str
+) -> int:
+    held = sum(sizes.get(v, 0) * number for v, number in dialogues.items() if splits[v] == split)
+    return shard_count(held, SHARD_BYTES)
 
 
-def _write_dialogue(
-    built: Built,
-    dialogue: Dialogue,
-    split: str,
-    writers: dict[str, ShardWriter],
-    user_turns: dict[str, UserTurnsFile],
-    counts: Counter[str],
-    statistics: Statistics,
-    config: Config,
-) -> list[Rejection]:
-    interval = config.frames.interval
-    turns, rejected, grid = make_turns(
-        dialogue,
-        built.watched.frame_count,
-        interval,
-        config.export,
-        config.dialogue.max_reply_words,
-        config.seed,
-    )
-    labels = [turn.label for turn in turns]
-    counts.update({"turns": len(labels), "reply_turns": labels.count("reply")})
-    counts.update({f"grid.{name}": number for name, number in grid.items()})
-    statistics.add_dialogue(built, dialogue, turns)
-    if split == "sft/train":
-        sft, dropped = sft_rows(built, dialogue, turns, config.export, interval)
-        writers["sft"].add(built.video.id, sft)
-        _count_sft(sft, counts, config.frames.max_pixels)
-    else:
-        rl, dropped = rl_rows(built, dialogue, turns, config.export, interval)
-        writers[split].add(built.video.id, rl)
-        user_turns[split].add(rl)
-    kind = split.partition("/")[0]
-    counts.update(f"{kind}_dropped.{rejection.code}" for rejection in dropped)
-    return [*rejected, *dropped]
+def _embed(writers: dict[str, ShardWriter], out: Path) -> None:
+    """Put the pictures into the rows."""
+    for name in ("sft", *RL_SPLITS):
+        for path in writers[name].paths:
+            whole = path.with_suffix(".embedded")
+            embed_shard(path, whole, out)
+            whole.rename(path)
 
 
-def _count_sft(rows: Iterable[SftRow], counts: Counter[str], max_pixels: int) -> None:
-    # A tokenizer makes at most one token of a byte; a message is wrapped in at most 8, a frame in 2.
-    for row in rows:
-        counts["sft_turns"] += len(row.frames)
-        counts["sft_reply_turns"] += len(row.frames) - row.texts[2::2].count(NO_REPLY)
-        tokens = len("".join(row.texts).encode()) + 8 * len(row.texts)
-        tokens += sum(row.frames) * (max_pixels // (28 * 28) + 2)
-        counts["sft_row_tokens_at_most"] = max(counts["sft_row_tokens_at_most"], tokens)
+def _drop_empty(writers: dict[str, ShardWriter]) -> None:
+    """A shard without rows has no file: `datasets` 4, which ms-swift asks for, fails on one among others.
+
+    Of a table without any row the first stays, for its schema; of an RL split none does.
+    """
+    for name, writer in writers.items():
+        full = [path for path in writer.paths if pq.read_metadata(path).num_rows]
+        kept = full or ([] if name in RL_SPLITS else writer.paths[:1])
+        for path in writer.paths:
+            if path not in kept:
+                path.unlink()
+        writer.paths = kept
 
 
 def _order_rows(writers: dict[str, ShardWriter], config: Config) -> None:
@@ -180,9 +196,12 @@ def _order_rows(writers: dict[str, ShardWriter], config: Config) -> None:
 
 
 def _sort_rejected(table: pa.Table) -> pa.Table:
-    """Sorted by all columns; a reason given twice for the same thing is one row."""
-    rows = table.group_by(table.column_names, use_threads=False).aggregate([])
-    return rows.sort_by([(name, "ascending") for name in table.column_names]).cast(table.schema)
+    """Sorted by all columns of text; a reason given twice for the same thing is one row."""
+    names = [field.name for field in table.schema if pa.types.is_string(field.type)]
+    rows = table.sort_by([(name, "ascending") for name in names])
+    texts = list(zip(*(rows[name].to_pylist() for name in names), strict=True))
+    first = [n == 0 or texts[n] != texts[n - 1] for n in range(len(texts))]
+    return rows.filter(pa.array(first, pa.bool_()))
 
 
 def _shuffle_rl(table: pa.Table, first: int, seed: int) -> pa.Table:
@@ -220,7 +239,6 @@ def _report(folder: Path, writers: dict[str, ShardWriter], counts: Counter[str])
         "sft_turns": counts["sft_turns"],
         "sft_reply_turns": counts["sft_reply_turns"],
         "sft_reply_rate": _rate(counts["sft_reply_turns"], counts["sft_turns"]),
-        "sft_row_tokens_at_most": counts["sft_row_tokens_at_most"],
         "drops": dict(sorted(drops.items())),
         "sft_dropped": _under(counts, "sft_dropped."),
         "rl_dropped": _under(counts, "rl_dropped."),

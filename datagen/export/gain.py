@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from datagen.export.overlap import overlap_judge, says_nothing_new
-from datagen.export.pauc import PAPER, Settings, Span, reward
+from datagen.export.pauc import PAPER, Settings, reward, truth_spans
 from datagen.records import NO_REPLY
 
 
@@ -14,10 +14,7 @@ def window_gain(ground_truth: dict[str, Any], settings: Settings = PAPER) -> flo
     `ground_truth` is that of an RL row. Where this is 0 or less, every reply, right or wrong, earns at most
     what silence does, so that samples of a policy hardly differ in reward.
     """
-    spans = []
-    for answer in ground_truth["answer"]:
-        start, end = answer["reply_timespan"]
-        spans.append(Span(start, end, answer["question"], answer["content"]))
+    spans = truth_spans(ground_truth)
     times: Sequence[float] = ground_truth["model_pred_timestamps"]
     silent = [NO_REPLY] * len(times)
     said = list(silent)

@@ -4,7 +4,8 @@ As in MMDuet2 (arXiv 2512.06810) and its released code. Replies are judged by fu
 gives: a model behind an endpoint, or the overlap of words (`export.overlap`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from msgspec import Struct
 
@@ -12,8 +13,8 @@ from datagen.records import NO_REPLY
 
 Judge = Callable[[str, str, str], float | None]
 """(question, reply, true answer) -> score from 0 to the settings' `top`; None where none could be had."""
-Repeats = Callable[[Sequence[str], str], bool]
-"""(earlier replies, reply) -> whether all that the reply says has been said."""
+Repeats = Callable[[Sequence[str], str], bool | None]
+"""(earlier replies, reply) -> whether all that the reply says has been said; None where nobody knows."""
 
 PAUC_WEIGHT = 3.0
 REPETITION_WEIGHT = 2.0
@@ -23,7 +24,7 @@ COMMON_PREFIX_CHARACTERS = 50
 START_SCORE = 0.5
 
 
-class Settings(Struct, frozen=True):
+class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """Which PAUC: the published ones are PAPER, RELEASED and BENCHMARK."""
 
     top: int
@@ -34,6 +35,10 @@ class Settings(Struct, frozen=True):
     """A reply is judged together with the earlier ones in its span."""
     released_faults: bool = False
     """Also what the released code does wrong: see `reward`."""
+    pauc_weight: float = PAUC_WEIGHT
+    repetition_weight: float = REPETITION_WEIGHT
+    out_of_span_weight: float = OUT_OF_SPAN_WEIGHT
+    common_prefix_weight: float = COMMON_PREFIX_WEIGHT
 
 
 PAPER = Settings(4, 0.0)
@@ -53,6 +58,15 @@ class Span(Struct, frozen=True):
     def holds(self, time: float) -> bool:
         """Whether a reply at `time` is within the span."""
         return self.start <= time <= self.end
+
+
+def truth_spans(ground_truth: Mapping[str, Any]) -> list[Span]:
+    """The spans of an RL row's `ground_truth`."""
+    return [
+        Span(start, end, answer["question"], answer["content"])
+        for answer in ground_truth["answer"]
+        for start, end in [answer["reply_timespan"]]
+    ]
 
 
 class Reward(Struct, frozen=True, kw_only=True):
@@ -102,8 +116,10 @@ def reward(
 ) -> Reward:
     """3 mean PAUC - 2 repetition - 0.5 out of span - 2 common prefix, of the replies at the turns `times`.
 
-    `earlier` are the replies in the prompt. A reply without a score counts as none within its span. Done
-    right by default and as the released code does it with `settings.released_faults`:
+    `earlier` are the replies in the prompt. A reply without a score counts as none within its span, and one
+    of which nobody knows whether it repeats does not count for the repetition. Which replies are judged
+    does not depend on what the judges say. Done right by default and as the released code does it with
+    `settings.released_faults`:
 
     - replies and times of different number: ValueError; released: the rest of the longer is ignored
     - a turn in two spans counts in the first; released: in both, with the score it has in the last
@@ -129,10 +145,10 @@ def reward(
     out_of_span = _share(outside)
     prefix = _share(_common_prefixes([text for _, text in said], earlier))
     return Reward(
-        total=PAUC_WEIGHT * mean
-        - REPETITION_WEIGHT * repetition
-        - OUT_OF_SPAN_WEIGHT * out_of_span
-        - COMMON_PREFIX_WEIGHT * prefix,
+        total=settings.pauc_weight * mean
+        - settings.repetition_weight * repetition
+        - settings.out_of_span_weight * out_of_span
+        - settings.common_prefix_weight * prefix,
         pauc=mean,
         repetition=repetition,
         out_of_span=out_of_span,
@@ -193,8 +209,10 @@ def _repetitions(
         if text in known:
             found.append(True)
             continue
-        judged[time] = bool(known) and repeats(known, text)
-        found.append(judged[time])
+        repeated = repeats(known, text) if known else False
+        if repeated is not None:
+            judged[time] = repeated
+            found.append(repeated)
         known.append(text)
     for turns in doubled:
         distinct: set[str] = set()

@@ -9,18 +9,39 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from datagen.config import Frames
 from datagen.resources import resource
 
+PICTURES = pa.list_(pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+"""Frames inside a row, as Hugging Face's Image holds them."""
 TABLES = ("videos", "segments", "dialogues", "sft", "rl", "rejected")
 
 _LEAVES = {"string": pa.string(), "double": pa.float64(), "int64": pa.int64(), "bool": pa.bool_()}
 
 
 @cache
-def table_schema(name: str) -> pa.Schema:
-    """The schema of one of TABLES. The same one stands in every shard, so that shards load together."""
+def table_schema(name: str, frames: Frames = "paths") -> pa.Schema:
+    """The schema of one of TABLES. The same one stands in every shard, so that shards load together.
+
+    `frames`: how sft and rl hold frames. Embedded, `images` holds PICTURES; none, `frame_times` (for each
+    turn a list of seconds) stands in its place.
+    """
     columns = msgspec.json.decode((resource("schemas") / f"{name}.json").read_bytes())["columns"]
-    return pa.schema([(column, _arrow_type(entry["type"])) for column, entry in columns.items()])
+    schema = pa.schema([(column, _arrow_type(entry["type"])) for column, entry in columns.items()])
+    place = schema.get_field_index("images")
+    if place < 0 or frames == "paths":
+        return schema
+    if frames == "none":
+        return schema.set(place, pa.field("frame_times", pa.list_(pa.list_(pa.float64()))))
+    return schema.set(place, pa.field("images", PICTURES))
+
+
+def frames_layout(schema: pa.Schema) -> Frames:
+    """How a table of sft or rl rows holds its frames, by its schema."""
+    if "frame_times" in schema.names:
+        return "none"
+    place = schema.get_field_index("images")
+    return "embedded" if place >= 0 and schema.field(place).type.equals(PICTURES) else "paths"
 
 
 def _arrow_type(spec: Any) -> pa.DataType:
@@ -31,12 +52,12 @@ def _arrow_type(spec: Any) -> pa.DataType:
     return pa.struct([(name, _arrow_type(inner)) for name, inner in spec["struct"].items()])
 
 
-def rows_table(name: str, rows: Sequence[dict[str, Any]]) -> pa.Table:
+def rows_table(name: str, rows: Sequence[dict[str, Any]], frames: Frames = "paths") -> pa.Table:
     """Rows as a table with exactly the schema of `name`; several times faster than Table.from_pylist.
 
     Raises KeyError for a missing column and TypeError for None in place of a list or struct.
     """
-    schema = table_schema(name)
+    schema = table_schema(name, frames)
     return pa.table([column([row[f.name] for row in rows], f.type) for f in schema], schema=schema)
 
 

@@ -1,16 +1,25 @@
 """SFT rows: a dialogue as one conversation of user turns with frames, each answered by a reply or silence."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 from msgspec import Struct
 
-from datagen.config import ExportOptions
+from datagen.config import ExportOptions, Frames
 from datagen.export.balance import turn_weights, without_tail
-from datagen.export.content import Messages, conversation, frame_paths, text_fault, turns_fault
+from datagen.export.content import (
+    Messages,
+    conversation,
+    frame_paths,
+    frame_times,
+    text_fault,
+    turns_fault,
+    without_marks,
+)
 from datagen.export.schema import list_array, strings, table_schema
+from datagen.export.tokens import TokenCounter
 from datagen.records import Built, Dialogue, Rejection, Turn
 
 
@@ -30,37 +39,55 @@ class SftRow(Struct, frozen=True, kw_only=True):
     weights: list[float]
     """Of each turn, as turn_weights() gives them."""
     interval: float
+    tokens: int
 
 
 def sft_rows(
-    built: Built, dialogue: Dialogue, turns: Sequence[Turn], options: ExportOptions, interval: float
+    built: Built,
+    dialogue: Dialogue,
+    turns: Sequence[Turn],
+    options: ExportOptions,
+    interval: float,
+    counter: TokenCounter,
 ) -> tuple[list[SftRow], list[Rejection]]:
     """The rows of a dialogue: one, or several of about equal length where it exceeds `max_frames` frames.
 
+    Those that still exceed `max_tokens` are halved, at a turn, until they do not; nothing is ever truncated.
     A later part opens with the question that is still active. A part in which no question is active teaches
-    nothing and is dropped (`no_question`), as is a part with text that trainers would misread (`format`).
+    nothing and is dropped (`no_question`), as is a part with text that trainers would misread (`format`),
+    and a single turn beyond `max_tokens` (`past_max_tokens`).
     Silence at the end that lasts longer than `silent_tail` is left out first (`silence_balance`).
     """
     rows = []
     rejected = []
-    active: str | None = None
     kept = without_tail(turns, options.silent_tail)
     if len(kept) < len(turns):
         detail = f"{len(turns) - len(kept)} silent turns after {kept[-1].time:g} s, beyond export.silent_tail"
         rejected.append(Rejection("export", built.video.id, dialogue.id, "silence_balance", detail))
-    for part in _parts(kept, options.max_frames):
+    each = counter.turns(kept, built.video)
+
+    def tokens(first: int, end: int) -> int:
+        return counter.opening(_carried(kept, first)) + sum(each[first:end])
+
+    def too_long(first: int, end: int) -> bool:
+        return options.max_tokens is not None and tokens(first, end) > options.max_tokens
+
+    for first, end in _parts(kept, options.max_frames, too_long):
+        part = kept[first:end]
         start = round((part[0].first_frame - 1) * interval, 6)
         row_id = dialogue.id if part[0].first_frame == 1 else f"{dialogue.id}@{round(start * 1000)}"
-        question = None if part[0].user else active
-        active = next((turn.user for turn in reversed(part) if turn.user), active)
+        question = _carried(kept, first)
         fault = turns_fault(part)
         if question and (carried := text_fault(question)):
             fault = f"the question asked before {carried}"
-        if active is None:
+        if question is None and not any(turn.user for turn in part):
             detail = f"no question is asked before {part[-1].time:g} s"
             rejected.append(Rejection("export", built.video.id, row_id, "no_question", detail))
         elif fault:
             rejected.append(Rejection("export", built.video.id, row_id, "format", fault))
+        elif too_long(first, end):
+            detail = f"the turn at {part[0].time:g} s alone takes {tokens(first, end)} tokens"
+            rejected.append(Rejection("export", built.video.id, row_id, "past_max_tokens", detail))
         else:
             rows.append(
                 SftRow(
@@ -74,31 +101,49 @@ def sft_rows(
                     frames=[turn.last_frame - turn.first_frame + 1 for turn in part],
                     weights=turn_weights(part, options.weights),
                     interval=interval,
+                    tokens=tokens(first, end),
                 )
             )
     return rows, rejected
 
 
-def _parts(turns: Sequence[Turn], max_frames: int) -> list[Sequence[Turn]]:
+def _carried(turns: Sequence[Turn], first: int) -> str | None:
+    """The question that is active when turn `first` begins, unless that turn asks one itself."""
+    if turns[first].user:
+        return None
+    return next((turn.user for turn in reversed(turns[:first]) if turn.user), None)
+
+
+def _parts(
+    turns: Sequence[Turn], max_frames: int, too_long: Callable[[int, int], bool]
+) -> list[tuple[int, int]]:
+    """First turn and end of each part."""
     if not turns:
         return []
     largest = max([turn.last_frame - turn.first_frame + 1 for turn in turns])
     capacity = max(1, max_frames // largest)
     count = -(-len(turns) // capacity)
     cuts = [len(turns) * k // count for k in range(count + 1)]
-    return [turns[a:b] for a, b in pairwise(cuts)]
+    return [part for first, end in pairwise(cuts) for part in _halved(first, end, too_long)]
 
 
-def sft_table(rows: Sequence[SftRow]) -> pa.Table:
-    """Rows with the columns of schemas/sft.json."""
-    messages = Messages([row.texts for row in rows], [row.frames for row in rows])
+def _halved(first: int, end: int, too_long: Callable[[int, int], bool]) -> list[tuple[int, int]]:
+    if end - first == 1 or not too_long(first, end):
+        return [(first, end)]
+    middle = (first + end) // 2
+    return _halved(first, middle, too_long) + _halved(middle, end, too_long)
+
+
+def sft_table(rows: Sequence[SftRow], layout: Frames = "paths") -> pa.Table:
+    """Rows with the columns of schemas/sft.json; embedded frames are paths still."""
+    shown = [row.frames for row in rows]
+    firsts = [row.first_frame for row in rows]
+    marks = without_marks(shown) if layout == "none" else shown
+    messages = Messages([row.texts for row in rows], marks)
     ids = strings([row.video_id for row in rows])
-    frames = [sum(row.frames) for row in rows]
-    paths = frame_paths([row.video_id for row in rows], [row.first_frame for row in rows], frames)
     columns = {
         "messages": messages.strings(),
         "messages_blocks": messages.blocks(),
-        "images": list_array(frames, paths),
         "question_id": strings([row.question_id for row in rows]),
         "video_id": ids,
         "data_source": strings([row.data_source for row in rows]),
@@ -110,8 +155,14 @@ def sft_table(rows: Sequence[SftRow]) -> pa.Table:
         ),
         "turn_times": list_array([len(row.frames) for row in rows], _turn_times(rows)),
         "frame_interval": pa.array([row.interval for row in rows], pa.float64()),
+        "num_tokens": pa.array([row.tokens for row in rows], pa.int64()),
     }
-    schema = table_schema("sft")
+    if layout == "none":
+        columns["frame_times"] = frame_times(firsts, shown, [row.interval for row in rows])
+    else:
+        counts = [sum(frames) for frames in shown]
+        columns["images"] = list_array(counts, frame_paths([row.video_id for row in rows], firsts, counts))
+    schema = table_schema("sft", "none" if layout == "none" else "paths")
     return pa.table([columns[name] for name in schema.names], schema=schema)
 
 

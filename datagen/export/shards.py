@@ -29,45 +29,42 @@ def shard_index(video_id: str, shards: int) -> int:
 
 
 class ShardWriter:
-    """The shards of one split of a table, all open at once, each buffering one row group.
+    """The shards of one split of a table, all open at once, each buffering less than one row group.
 
     The files are `<stem>-00000-of-00004.parquet` and so on. Rows of a shard stand in the order in which they
-    are added; `build` makes a table of buffered rows.
+    are added.
     """
 
-    def __init__(
-        self,
-        stem: Path,
-        shards: int,
-        row_group_size: int,
-        schema: pa.Schema,
-        build: Callable[[Sequence[Any]], pa.Table],
-    ) -> None:
+    def __init__(self, stem: Path, shards: int, row_group_size: int, schema: pa.Schema) -> None:
         stem.parent.mkdir(parents=True, exist_ok=True)
         self.paths = [Path(f"{stem}-{k:05d}-of-{shards:05d}.parquet") for k in range(shards)]
         self._size = row_group_size
-        self._build = build
-        self._buffers: list[list[Any]] = [[] for _ in self.paths]
+        self._buffers = [schema.empty_table() for _ in self.paths]
         self._files = [open_shard(path, schema) for path in self.paths]
 
-    def add(self, video_id: str, rows: Sequence[Any]) -> None:
-        """Append the rows of a video."""
-        shard = shard_index(video_id, len(self.paths))
-        buffer = self._buffers[shard]
-        buffer.extend(rows)
-        while len(buffer) >= self._size:
-            self._write(shard, buffer[: self._size])
-            del buffer[: self._size]
+    def add(self, shard: int, rows: pa.Table) -> None:
+        """Append rows to a shard."""
+        rows = pa.concat_tables([self._buffers[shard], rows])
+        whole = rows.num_rows // self._size * self._size
+        if whole:
+            self._write(shard, rows.slice(0, whole))
+        self._buffers[shard] = rows.slice(whole)
+
+    def sort_in(self, video_ids: Sequence[str], rows: pa.Table) -> None:
+        """Append rows of any videos, each to the shard of its video."""
+        places = [shard_index(video, len(self.paths)) for video in video_ids]
+        for shard in sorted(set(places)):
+            self.add(shard, rows.filter(pa.array([place == shard for place in places])))
 
     def close(self) -> None:
         """Write what is buffered. A shard without rows is a valid file without a row group."""
-        for shard, buffer in enumerate(self._buffers):
-            if buffer:
-                self._write(shard, buffer)
+        for shard, rows in enumerate(self._buffers):
+            if rows.num_rows:
+                self._write(shard, rows)
             self._files[shard].close()
 
-    def _write(self, shard: int, rows: Sequence[Any]) -> None:
-        self._files[shard].write_table(self._build(rows).combine_chunks(), row_group_size=self._size)
+    def _write(self, shard: int, rows: pa.Table) -> None:
+        self._files[shard].write_table(rows.combine_chunks(), row_group_size=self._size)
 
 
 def open_shard(path: Path, schema: pa.Schema) -> pq.ParquetWriter:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from datagen.config import Config
 from datagen.dialogue.duplicates import comparable, question_hash
-from datagen.dialogue.grid import make_turns
+from datagen.dialogue.grid import count_turns
 from datagen.export.spans import asking_turns
 from datagen.llm.text import count_words
 from datagen.records import NO_REPLY, Answer, Built, Dialogue, Turn
@@ -37,13 +37,15 @@ class Statistics:
 
     def __init__(self, config: Config, often: frozenset[int]) -> None:
         """`often`: the questions, by question_hash(), whose answers are compared."""
-        self._config = config
+        self.config = config
         self._often = often
         self._options = {frames: replace(config.export, frames_per_turn=frames) for _, frames in GRIDS}
         self.sources: dict[str, Counter[str]] = {}
         self.shapes: dict[str, Counter[str]] = {}
         self.templates: dict[str, Counter[str]] = {}
         """The answers to each question that comes up often, both by comparable()."""
+        self.tokens: dict[str, Counter[int]] = {"sft": Counter(), "rl": Counter()}
+        """How many rows of each table have how many tokens."""
 
     @property
     def total(self) -> Counter[str]:
@@ -53,9 +55,27 @@ class Statistics:
             _add(total, counts)
         return total
 
+    def add(
+        self,
+        sources: Mapping[str, Mapping[str, int]],
+        shapes: Mapping[str, Mapping[str, int]],
+        templates: Mapping[str, Mapping[str, int]],
+        tokens: Mapping[str, Mapping[int, int]],
+    ) -> None:
+        """Add what others have counted, named as here."""
+        for name, counts in sources.items():
+            self._count(name, counts)
+        for shape, counts in shapes.items():
+            _add(self.shapes.setdefault(shape, Counter()), counts)
+        for question, answers in templates.items():
+            for text, times in answers.items():
+                self._answered(question, text, times)
+        for table, rows in tokens.items():
+            self.tokens[table].update(rows)
+
     def add_video(self, built: Built) -> None:
         """Count a video that has dialogues."""
-        self._count(built, {"videos": 1, "video_ms": _ms(built.watched.duration)})
+        self._count(_source(built), {"videos": 1, "video_ms": _ms(built.watched.duration)})
 
     def add_dialogue(self, built: Built, dialogue: Dialogue, turns: Sequence[Turn]) -> None:
         """Count a dialogue with its turns as they are exported."""
@@ -72,11 +92,10 @@ class Statistics:
             _add(self.shapes.setdefault(shape, Counter()), counts)
         for interval, frames in GRIDS:
             found |= self._at_grid(built, dialogue, turns, answers, interval, frames)
-        self._count(built, found)
+        self._count(_source(built), found)
         self._compare(dialogue)
 
-    def _count(self, built: Built, found: Mapping[str, int]) -> None:
-        name = built.video.source.encode("utf-8", "backslashreplace").decode()
+    def _count(self, name: str, found: Mapping[str, int]) -> None:
         if name not in self.sources and len(self.sources) >= _SOURCES:
             name = "(others)"
         _add(self.sources.setdefault(name, Counter()), found)
@@ -91,14 +110,13 @@ class Statistics:
         frames: int,
     ) -> dict[str, int]:
         """Turns, replies and spans that hold no turn, if frames came every `interval` seconds."""
-        config = self._config
+        config = self.config
         if (interval, frames) == (config.frames.interval, config.export.frames_per_turn):
             count, replies = len(turns), sum(turn.label == "reply" for turn in turns)
         else:
             number = int(built.watched.duration / interval + 1e-6)
             words, seed = config.dialogue.max_reply_words, config.seed
-            made, _, grid = make_turns(dialogue, number, interval, self._options[frames], words, seed)
-            count, replies = len(made), grid["replies"]
+            count, replies = count_turns(dialogue, number, interval, self._options[frames], words, seed)
         step = interval * frames
         spans = [answer for answer in answers if not answer.immediate]
         missed = sum(math.ceil(a.reply_start / step) * step > a.reply_end for a in spans)
@@ -114,9 +132,16 @@ class Statistics:
         for question in dialogue.questions:
             if question_hash(question.text) not in self._often:
                 continue
-            known = self.templates.setdefault(comparable(question.text), Counter())
             for text in [comparable(answer.text) for answer in question.answers] or [NO_REPLY]:
-                known[text if text in known or len(known) < _ANSWERS_KEPT else OTHERS] += 1
+                self._answered(comparable(question.text), text, 1)
+
+    def _answered(self, question: str, text: str, times: int) -> None:
+        known = self.templates.setdefault(question, Counter())
+        known[text if text in known or len(known) < _ANSWERS_KEPT else OTHERS] += times
+
+
+def _source(built: Built) -> str:
+    return built.video.source.encode("utf-8", "backslashreplace").decode()
 
 
 def grid_name(interval: float, frames: int) -> str:

@@ -39,6 +39,7 @@ def statistics_lines(statistics: dict[str, Any]) -> list[str]:
         *_main_table(statistics),
         *_shape_table(statistics["by_shape"]),
         *_silent_runs(statistics["all"]),
+        *_token_lines(statistics.get("tokens")),
         *_grid_table(statistics["grids"]),
         *_question_lines(statistics["questions"], statistics["guessable"]),
         *[f"  {flag['code']} ({flag['where']}): {flag['detail']}" for flag in statistics["flags"]],
@@ -111,6 +112,27 @@ def _silent_runs(total: dict[str, Any]) -> list[str]:
         f"Replies in the loss, by turns: {replies / turns:.0%} with export.weights=none, {by_run:.0%} with "
         "inverse_length, a third with class_balanced",
     ]
+
+
+def _token_lines(tokens: dict[str, Any] | None) -> list[str]:
+    """How long the rows are; nothing of a run that did not count it."""
+    lines = []
+    for table in ("sft", "rl"):
+        found = tokens and tokens[table]
+        if tokens and found and found["rows"]:
+            lines.append(
+                f"  {table.upper()}: median {found['median']}, 95% up to {found['most_of_95']}, most "
+                f"{found['most']}; rows up to " + _bins(found["histogram"], tokens["step"])
+            )
+    if not tokens or not lines:
+        return []
+    bound = tokens["bound"] or "none"
+    return [f"Tokens of a row, counted by {tokens['counted_by']}; export.max_tokens is {bound}", *lines]
+
+
+def _bins(histogram: list[int], step: int) -> str:
+    shares = ((step * (n + 1), count / sum(histogram)) for n, count in enumerate(histogram))
+    return ", ".join(f"{end}: {share:.0%}" for end, share in shares if share)
 
 
 def _grid_table(grids: list[dict[str, Any]]) -> list[str]:

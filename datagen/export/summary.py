@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from datagen.config import DatasetOptions
+from datagen.config import DatasetOptions, ExportOptions
 from datagen.export.reference import PUBLISHED, expected_rate
 from datagen.export.selection import OFTEN
 from datagen.export.statistics import GRIDS, OTHERS, RUN_BINS, Statistics, grid_name
@@ -21,6 +21,8 @@ _MAJORITY = 0.5
 """A question is guessable if a single answer makes up this share of all its answers."""
 _SHOWN = 10
 """Guessable questions that are listed."""
+_STEP, _STEPS = 1024, 16
+"""Tokens to a step of the histogram; doubled until it has no more steps than these."""
 
 
 def summarise(
@@ -39,6 +41,7 @@ def summarise(
         "grids_by_source": {
             name: _grids(counts, options) for name, counts in sorted(statistics.sources.items())
         },
+        "tokens": _tokens(statistics.tokens, statistics.config.export),
         "questions": dict(questions),
         "guessable": guessable[:_SHOWN],
         "flags": _flags(total, sources, len(guessable), questions, options),
@@ -72,6 +75,37 @@ def _figures(counts: Counter[str]) -> dict[str, Any]:
         "position_chi_square": round(chi_square, 1),
         "position_effect": round(effect, 3),
     }
+
+
+def _tokens(rows: Mapping[str, Counter[int]], options: ExportOptions) -> dict[str, Any]:
+    """How long the rows are, with histograms over the same steps, each of which takes up to its upper end."""
+    longest = max((max(counts) for counts in rows.values() if counts), default=0)
+    step = _STEP << max(0, (longest - 1) // (_STEP * _STEPS)).bit_length()
+    counted_by, bound = options.tokenizer or "rule", options.max_tokens
+    found: dict[str, Any] = {"counted_by": counted_by, "bound": bound, "step": step}
+    for table, counts in rows.items():
+        bins = [0] * -(-longest // step)
+        for tokens, times in counts.items():
+            bins[(tokens - 1) // step] += times
+        found[table] = {
+            "rows": counts.total(),
+            "mean": _ratio(sum(tokens * times for tokens, times in counts.items()), counts.total(), 0),
+            "median": _quantile(counts, 0.5),
+            "most_of_95": _quantile(counts, 0.95),
+            "most": max(counts, default=0),
+            "histogram": bins,
+        }
+    return found
+
+
+def _quantile(counts: Counter[int], share: float) -> int:
+    """The least number that so large a share of the rows does not exceed; 0 without rows."""
+    left = share * counts.total()
+    for tokens in sorted(counts):
+        left -= counts[tokens]
+        if left <= 0:
+            return tokens
+    return 0
 
 
 def _ratio(part: int, whole: int, digits: int = 2) -> float | None:

@@ -1,11 +1,13 @@
 """Rows of the tables that describe the material: videos, segments, dialogues and what was rejected."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
-from datagen.records import Built, Caption, Rejection
+from datagen.records import Built, Call, Caption, Rejection, calls_by_item
 
 
 def video_row(built: Built, split: str, interval: float) -> dict[str, Any]:
@@ -31,6 +33,9 @@ def video_row(built: Built, split: str, interval: float) -> dict[str, Any]:
         "licence": video.licence or "",
         "source": video.source,
         "language": video.language or "",
+        "sidecar": video.sidecar,
+        "sidecar_format": video.sidecar_format,
+        "sidecar_licence": video.sidecar_licence,
         "digest": video.digest,
         "split": split,
     }
@@ -63,6 +68,7 @@ def segment_rows(built: Built) -> list[dict[str, Any]]:
                 "keys": caption.keys,
                 "traits": [{"name": name, "value": value} for name, value in sorted(caption.traits.items())],
                 "mistake": caption.mistake,
+                "calls": msgspec.to_builtins(caption.calls),
             }
         )
     return rows
@@ -86,4 +92,16 @@ def dialogue_rows(built: Built) -> list[dict[str, Any]]:
 
 def rejected_row(rejection: Rejection) -> dict[str, Any]:
     """The row of schemas/rejected.json."""
-    return msgspec.structs.asdict(rejection)
+    row: dict[str, Any] = msgspec.to_builtins(rejection)
+    return row
+
+
+def rejected_rows(whole: Built, rejections: Sequence[Rejection]) -> list[dict[str, Any]]:
+    """The same for all of a video; what the export leaves out has the calls that it comes from."""
+    calls: dict[str, tuple[Call, ...]] = {}
+    for dialogue in whole.dialogues if rejections else ():
+        calls |= calls_by_item(dialogue)
+    return [
+        rejected_row(row if row.calls else replace(row, calls=calls.get(row.item_id, ())))
+        for row in rejections
+    ]

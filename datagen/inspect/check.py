@@ -17,7 +17,14 @@ from datagen.inspect.files import (
     was_published,
 )
 from datagen.inspect.forecast import Forecast
-from datagen.inspect.rows import RlRecord, SftRecord, read_row, rl_faults, sft_faults
+from datagen.inspect.rows import (
+    RlRecord,
+    SftRecord,
+    read_row,
+    rl_faults,
+    sft_faults,
+    take_pictures_out,
+)
 from datagen.inspect.windows import make_window, prompt_fault, read_beside
 
 KEPT = 1000
@@ -62,7 +69,8 @@ def check_dataset(out: Path, margin: float) -> tuple[Findings, Forecast]:
     for file, message in split_faults(out):
         findings.add(file, message)
     frames = Frames(out)
-    if not frames.there and not was_published(out):
+    wanted = not config or config.export.frames != "none"
+    if wanted and not frames.there and not was_published(out):
         findings.add("frames", "the folder is missing: whether the frames exist was not checked")
     for table, paths in shards(out).items():
         seen: set[str] = set()
@@ -99,6 +107,8 @@ def _check_sft(path: Path, name: str, frames: Frames, seen: set[str], findings: 
     try:
         for number, values in read_rows(path):
             findings.rows["sft"] = findings.rows.get("sft", 0) + 1
+            pictures = list(take_pictures_out(values, "sft"))
+            findings.add_all(name, pictures, number, str(values.get("question_id")))
             try:
                 row = read_row(values, SftRecord)
             except Invalid as error:
@@ -139,6 +149,7 @@ def _check_rl(
         for number, values in read_rows(path):
             findings.rows["rl"] = findings.rows.get("rl", 0) + 1
             id = ""
+            findings.add_all(name, take_pictures_out(values, "rl"), number)
             try:
                 row = read_row(values, RlRecord)
                 id = row.extra_info.question_id

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datagen.errors import Invalid
+from datagen.export.content import FRAME
 
 FOLDERS = ("videos", "segments", "dialogues", "sft", "rl", "rejected")
 SPLIT = re.compile(r"(train|val)-[0-9]{5}-of-[0-9]{5}\.parquet")
-FRAME = re.compile(r"frames/([^/\0]{1,255})/([0-9]{6,12})\.jpg")
 
 
 def shards(out: Path) -> dict[str, list[Path]]:
@@ -62,6 +62,8 @@ class UserTurn(msgspec.Struct, frozen=True):
     role: str
     time: float
     content: tuple[Block, ...]
+    frame_times: tuple[float, ...] = ()
+    """Seconds of its frames, where they are not in `content`."""
 
 
 class UserTurns:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from datagen.config import Config
 from datagen.errors import Invalid
-from datagen.export.schema import table_schema
+from datagen.export.schema import frames_layout, table_schema
 from datagen.export.shards import describe_shard
 from datagen.inspect.dataset import SPLIT, read_rows, read_schema, shards
 
@@ -55,7 +55,7 @@ def schema_faults(path: Path, table: str) -> Iterator[str]:
     except Invalid as error:
         yield str(error)
         return
-    wanted = table_schema(table)
+    wanted = table_schema(table, frames_layout(found))
     for name in wanted.names:
         if name not in found.names:
             yield f"column {name} is missing"

@@ -10,9 +10,11 @@ from datagen.errors import Invalid, UsageError
 from datagen.inspect.check import Findings, check_dataset
 from datagen.inspect.files import read_config, read_run
 from datagen.inspect.forecast import MARGIN, Forecast
+from datagen.inspect.quality import HEADS, Member, members, quality, quality_notes, quality_rows, sample
 from datagen.inspect.report_calls import Calls
 from datagen.inspect.report_dialogues import Page, pages
 from datagen.inspect.report_figures import (
+    Table,
     funnel,
     losses,
     plots,
@@ -24,14 +26,15 @@ from datagen.inspect.report_figures import (
 )
 from datagen.inspect.report_page import render
 from datagen.inspect.report_survey import Survey, survey
+from datagen.inspect.verdicts import DEFECTS, stored_verdicts
 
 NAME = "report.html"
 MOST_DIALOGUES = 2000
 """Dialogues that have a page: what a browser still opens at once. The worst and a random sample of others."""
 BESIDE = 20
 """Random dialogues shown beside as many of the worst."""
-_MOST_CALLS = 8_000_000
-"""Characters of prompts and replies; dialogues after these go without."""
+_MOST_CALLS = 4_000_000
+"""Characters of prompts and replies, of listed dialogues and of others; dialogues after these go without."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -63,8 +66,10 @@ def write_report(out: Path) -> Path:
         config = read_config(run)
         findings, forecast = check_dataset(out, MARGIN)
         found = survey(out, config, findings, forecast)
-        chosen, random, worst = choose(found, config)
-        calls = Calls(out, config, _model(run), _MOST_CALLS)
+        everything, verdicts = members(out), stored_verdicts(out)
+        drawn = sample(everything, config.seed)
+        chosen, random, worst = choose(found, config, drawn)
+        calls = Calls(out, config, _models(run), _MOST_CALLS, {*random, *worst, *drawn})
         made = list(pages(out, found, chosen, config, calls))
     except Invalid as error:
         raise UsageError(f"OUT {out}: {error}") from None
@@ -74,7 +79,11 @@ def write_report(out: Path) -> Path:
         fault = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise UsageError(f"OUT {out}: run.json is not as a build writes it ({fault}); build again") from None
     values |= {"title": config.name or "dataset", "shown": len(made), "total": len(found.severity)}
-    index = _index(run, made, random, worst) | {"systems": list(calls.systems)}
+    judged = quality(everything, verdicts, config.seed) if verdicts else None
+    values["quality"] = Table(HEADS, tuple(quality_rows(judged))) if judged else None
+    values["quality_notes"] = quality_notes(judged) if judged else []
+    index = _index(made, everything, {"random": random, "worst": worst, "sample": drawn})
+    index |= {"systems": list(calls.systems), "missing": calls.missing, "defects": list(DEFECTS.items())}
     path = out / NAME
     path.write_text(render(values, index, made), encoding="utf-8")
     return path
@@ -101,21 +110,22 @@ def _values(run: dict[str, Any], found: Survey, findings: Findings, forecast: Fo
     }
 
 
-def _model(run: dict[str, Any]) -> str | None:
-    """The model that wrote the dialogues, if one did."""
+def _models(run: dict[str, Any]) -> dict[str, str]:
+    """The models that wrote captions (vlm) and dialogues (llm), those of them there were."""
     models = run.get("models")
-    name = models.get("llm") if isinstance(models, dict) else None
-    return name if isinstance(name, str) else None
+    named = models.items() if isinstance(models, dict) else ()
+    return {kind: name for kind, name in named if isinstance(name, str) and name}
 
 
-def choose(found: Survey, config: Config) -> tuple[set[str], list[str], list[str]]:
-    """All dialogues that have a page; among them those drawn at random, and the worst."""
+def choose(found: Survey, config: Config, drawn: list[str]) -> tuple[set[str], list[str], list[str]]:
+    """All dialogues that have a page; among them, beside those to judge, random ones, and the worst."""
     worst = found.worst()[:BESIDE]
     shuffled = found.shuffled(config.seed)
-    return set(worst) | set(shuffled[: MOST_DIALOGUES - len(worst)]), shuffled[:BESIDE], worst
+    shown = dict.fromkeys([*worst, *shuffled[:BESIDE], *drawn, *shuffled[:MOST_DIALOGUES]])
+    return set(list(shown)[:MOST_DIALOGUES]), shuffled[:BESIDE], worst
 
 
-def _index(run: dict[str, Any], made: list[Page], random: list[str], worst: list[str]) -> dict[str, Any]:
+def _index(made: list[Page], everything: dict[str, Member], lists: dict[str, list[str]]) -> dict[str, Any]:
     """What the lists of dialogues show, and the order in which they are gone through."""
     rows = [
         {
@@ -129,16 +139,12 @@ def _index(run: dict[str, Any], made: list[Page], random: list[str], worst: list
             "replies": [number for number, _ in page.replies],
             "flags": list(dict.fromkeys(flag.code for flag in page.flags)),
             "flag_count": page.flag_count,
+            "content": everything[page.id].content,
         }
         for page in made
     ]
     place = {page.id: number for number, page in enumerate(made)}
-    return {
-        "dataset": run.get("export_key") or "",
-        "rows": rows,
-        "random": [place[id] for id in random if id in place],
-        "worst": [place[id] for id in worst if id in place],
-    }
+    return {"rows": rows} | {name: [place[id] for id in ids if id in place] for name, ids in lists.items()}
 
 
 def _tiles(run: dict[str, Any], statistics: dict[str, Any]) -> list[tuple[str, str]]:

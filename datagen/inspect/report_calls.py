@@ -1,149 +1,182 @@
-"""What a model was asked and what it said, found again in the ledger of the build where it still lies there.
+"""What models were asked and what they said, found again in the build's ledger where that is still there.
 
-The ledger keeps replies under a hash of their requests. The writing of the dialogues is gone through once
-more with the same captions: each request it makes is looked up, none is sent.
+The ledger keeps replies under a hash of their requests. The captions of a video, its dialogues and their
+proofs are gone through once more with the same material: each request made is looked up, none is sent.
 """
 
 import asyncio
 import contextlib
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
 from datagen.config import Config
+from datagen.dialogue.checks import check_dialogue
+from datagen.dialogue.judge import judge_answers
 from datagen.dialogue.synthesize import synthesize
+from datagen.dialogue.tighten import tighten
 from datagen.errors import FAILURES, Failure, Provider, UsageError
 from datagen.ledger import FLOW, Known, Lost, key_of
+from datagen.llm.captions import caption_segments
 from datagen.llm.chat import ChatReply, ChatRequest, Message, Text
-from datagen.llm.text import normalised
-from datagen.records import Built, Dialogue
+from datagen.records import Built, Dialogue, Sidecar
+from datagen.segments import aligned
 
 _ASK = ("ask", 1)
 """Name and version of the step under which calls are kept; those of another version are not found."""
 
 
-class Call(Struct, frozen=True):
-    """A model call that had a part in a dialogue."""
+class Said(Struct, frozen=True):
+    """The texts of a model call."""
 
-    prompt: str
-    """Names, versions and hashes of the prompt and its follow-ups."""
-    model: str
     system: int
     """Number of its system message in Calls.systems."""
-    user: str
-    """All that follows the system message, with the names of pictures in place of them."""
+    user: tuple[int, ...]
+    """All that follows the system message, as numbers of lines; names of pictures stand in place of them."""
     reply: str
+    """As it came; of a call that failed, why."""
+
+
+_Asked = tuple[ChatRequest, str]
+"""A request and its reply."""
 
 
 class Calls:
-    """The calls of a build, read from its ledger. Without a ledger there are none.
+    """The texts of a build's calls, read from its ledger. Without a ledger there are none.
 
-    They give no more than `most` characters in all: dialogues that come later go without.
+    They have no more than `most` characters for the dialogues that come `first`, and as many for the others;
+    those that come later go without.
     """
 
-    def __init__(self, out: Path, config: Config, model: str | None, most: int) -> None:
+    def __init__(self, out: Path, config: Config, models: dict[str, str], most: int, first: set[str]) -> None:
         self.systems: dict[str, int] = {}
         """System messages with their numbers: few, though each stands in many calls."""
-        self._left = most
-        self._config, self._model = config, model
+        self._left = {True: most, False: most}
+        self._first = first
+        self._out, self._config, self._models = out, config, models
         self._database: sqlite3.Connection | None = None
+        self._last: tuple[Built, dict[str, _Asked]] | None = None
         ledger = out / ".work" / "ledger.sqlite"
-        if model and ledger.is_file():
+        if models and ledger.is_file():
             self._database = sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True)
+        self.missing = (
+            "Its texts are not in the build's ledger, or more than this report holds."
+            if self._database
+            else "Its texts lay in the build's ledger (.work), which is not here any more."
+        )
+        """Why a call has no texts, for a reader."""
 
-    def of(self, dialogue: Dialogue) -> tuple[Call, ...]:
-        """The calls whose replies a dialogue is made of: those that wrote one of its questions or answers."""
-        if self._database is None or dialogue.provenance == "rule" or self._left <= 0:
-            return ()
+    def texts(self, dialogue: Dialogue, wanted: Iterable[str]) -> tuple[dict[str, Said], tuple[str, ...]]:
+        """The texts of the calls with these ids, as far as they are known, and the lines they are made of."""
+        first = dialogue.id in self._first
+        wanted = list(wanted)
+        if not wanted or self._database is None or self._left[first] <= 0:
+            return {}, ()
         try:
-            for built, known in _candidates(self._database, dialogue):
-                asked = asyncio.run(_again(built, known, self._config, self._model or ""))
-                own = tuple(self._call(*one) for one in asked if _has_part(one[1].text, dialogue))
-                if own:
-                    self._left -= sum(len(call.user) + len(call.reply) for call in own)
-                    return own
+            asked = self._asked(self._database, dialogue)
         except (sqlite3.Error, zlib.error, msgspec.MsgspecError):
-            pass  # no ledger of ours, or a damaged one: the report does without
-        return ()
+            return {}, ()  # no ledger of ours, or a damaged one: the report does without
+        lines: dict[str, int] = {}
+        found = {id: self._said(*asked[id], lines) for id in wanted if id in asked}
+        self._left[first] -= sum(map(len, lines)) + sum(len(said.reply) for said in found.values())
+        return found, tuple(lines)
 
-    def _call(self, request: ChatRequest, reply: ChatReply) -> Call:
+    def _asked(self, database: sqlite3.Connection, dialogue: Dialogue) -> dict[str, _Asked]:
+        """All calls made for the dialogue's video, by id."""
+        if self._last is None or dialogue.id not in {one.id for one in self._last[0].dialogues}:
+            self._last = None
+            for built, item in _outcomes(database, dialogue):
+                known = {key: Known(msgspec.Raw(v), code) for key, code, v in _results(database, item, "ask")}
+                read = [v for _, code, v in _results(database, item, "read_sidecar") if code is None]
+                sidecars = [None, *(msgspec.json.decode(value, type=Sidecar) for value in read)]
+                self._last = built, _again(built, known, sidecars, self._out, self._config, self._models)
+                break
+        return self._last[1] if self._last else {}
+
+    def _said(self, request: ChatRequest, reply: str, lines: dict[str, int]) -> Said:
         first, *others = request.messages
         system = _text(first) if first.role == "system" else ""
         shown = [message for message in (first, *others) if message.role != "system"]
         heads = {"user": "", "assistant": "[the model said]\n"}
         user = "\n\n".join(heads[message.role] + _text(message) for message in shown)
-        number = self.systems.setdefault(system, len(self.systems))
-        return Call(request.prompt, reply.model, number, user, reply.text)
+        numbers = tuple(lines.setdefault(line, len(lines)) for line in user.split("\n"))
+        return Said(self.systems.setdefault(system, len(self.systems)), numbers, reply)
 
 
-def wrote(reply: str, text: str) -> bool:
-    """Whether a reply holds a text, but for case, spaces and punctuation."""
-    return normalised(text) in normalised(_strings(reply))
-
-
-def _has_part(reply: str, dialogue: Dialogue) -> bool:
-    texts = [text for q in dialogue.questions for text in (q.text, *(a.text for a in q.answers))]
-    return any(wrote(reply, text) for text in texts)
-
-
-def _strings(reply: str) -> str:
-    """All strings of a reply that is JSON, so that escapes do not hide a text; else the reply."""
-    try:
-        value = msgspec.json.decode(reply)
-    except (msgspec.DecodeError, RecursionError):
-        return reply
-    found, left = [], [value]
-    while left:
-        one = left.pop()
-        if isinstance(one, str):
-            found.append(one)
-        elif isinstance(one, dict | list):
-            left += one.values() if isinstance(one, dict) else one
-    return "\n".join(found)
-
-
-def _candidates(database: sqlite3.Connection, dialogue: Dialogue) -> Iterator[tuple[Built, dict[str, Known]]]:
-    """The outcomes of the dialogue's video that hold it, each with the calls made for that video."""
+def _outcomes(database: sqlite3.Connection, dialogue: Dialogue) -> Iterator[tuple[Built, str]]:
+    """The outcomes of the dialogue's video that hold it, each with the item it is an outcome of."""
     flows = database.execute(
-        "SELECT key, item, value FROM results WHERE key IN"
+        "SELECT item, value FROM results WHERE key IN"
         " (SELECT key FROM flows WHERE video_id = ? AND code IS NULL) AND step = ? ORDER BY key",
         (dialogue.video_id, FLOW),
     ).fetchall()
-    for _, item, value in flows:
+    for item, value in flows:
         built = msgspec.json.decode(zlib.decompress(value), type=Built)
-        if dialogue in built.dialogues:
-            calls = database.execute(
-                "SELECT key, code, value FROM results WHERE item = ? AND step = ?", (item, _ASK[0])
-            )
-            yield built, {key: Known(msgspec.Raw(zlib.decompress(v)), code) for key, code, v in calls}
+        if dialogue.id in {one.id for one in built.dialogues}:
+            yield built, item
 
 
-async def _again(
-    built: Built, known: dict[str, Known], config: Config, model: str
-) -> list[tuple[ChatRequest, ChatReply]]:
-    """The calls that lead from the captions of a video to its dialogues, as far as they are known."""
-    found: list[tuple[ChatRequest, ChatReply]] = []
+def _results(database: sqlite3.Connection, item: str, step: str) -> list[tuple[str, str | None, bytes]]:
+    """Key, code and value of what a step yielded for an item or a copy of it."""
+    found = database.execute(
+        "SELECT key, code, value FROM results WHERE step = ? AND item IN (SELECT ? UNION SELECT item FROM"
+        " contents WHERE mark = (SELECT mark FROM contents WHERE item = ?)) ORDER BY key",
+        (step, item, item),
+    )
+    return [(key, code, zlib.decompress(value)) for key, code, value in found]
+
+
+def _again(
+    built: Built,
+    known: dict[str, Known],
+    sidecars: list[Sidecar | None],
+    out: Path,
+    config: Config,
+    models: dict[str, str],
+) -> dict[str, _Asked]:
+    """The calls that led to the captions of a video and to its dialogues, in the order of the flow."""
+    found: dict[str, _Asked] = {}
 
     async def ask(request: ChatRequest) -> ChatReply:
-        answer = known.get(key_of(*_ASK, (request,)))
+        key = key_of(*_ASK, (request,))
+        answer = known.get(key)
         if answer is None:
             raise Provider("not in the ledger")
         if answer.code is not None:
             detail = msgspec.json.decode(answer.value, type=Lost).detail
+            found[key] = request, f"{answer.code}: {detail}"
             raise FAILURES.get(answer.code, Provider)(detail)
         reply = msgspec.json.decode(answer.value, type=ChatReply)
-        found.append((request, reply))
+        found[key] = request, reply.text
         return reply
 
-    options, checks = config.dialogue, config.checks
-    with contextlib.suppress(Failure, UsageError):
-        await synthesize(
-            built.video, built.segments, built.captions, options, config.seed, ask, model, checks
-        )
+    async def again() -> None:
+        video, watched, segments, captions = built.video, built.watched, built.segments, built.captions
+        frames, interval, options = out / "frames", config.frames.interval, config.dialogue
+        vlm, llm = models.get("vlm"), models.get("llm")
+        for sidecar in sidecars if vlm else ():
+            told = aligned(video, watched, sidecar)
+            with contextlib.suppress(Failure, UsageError):
+                await caption_segments(video, watched, segments, told, ask, vlm or "", frames, interval)
+        if not llm:
+            return
+        with contextlib.suppress(Failure, UsageError):
+            written, _ = await synthesize(
+                video, segments, captions, options, config.seed, ask, llm, config.checks
+            )
+            most = options.max_reply_words
+            for dialogue in written:
+                kept, _ = check_dialogue(dialogue, segments, captions, most, config.checks)
+                if kept and options.judge:
+                    kept, _ = await judge_answers(kept, segments, captions, ask, llm)
+                if kept and options.tighten and vlm:
+                    await tighten(kept, segments, watched, ask, vlm, frames, interval)
+
+    asyncio.run(again())
     return found
 
 

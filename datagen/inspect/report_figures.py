@@ -99,7 +99,8 @@ def spend(run: dict[str, Any]) -> Table | None:
     if not rows:
         return None
     heads = ("", "calls", "failed", "prompt tokens", "completion tokens", "USD")
-    return Table(heads, (*rows, ("all", "", "", "", "", _usd(spent))))
+    known = spent.get("usd") or not spent.get("unpriced")
+    return Table(heads, (*rows, ("all", "", "", "", "", _usd(spent) if known else "-")))
 
 
 _SPEND = ("calls", "failed", "prompt_tokens", "completion_tokens")
@@ -165,7 +166,7 @@ def published_notes() -> list[str]:
 def plots(statistics: dict[str, Any], found: Survey, forecast: Forecast) -> list[Plot]:
     """What is better seen than read; a plot without anything to show is left out."""
     drawn = [_run_plot(statistics), _latency_plot(found), _gap_plot(found), _position_plot(statistics)]
-    drawn += [_shape_plot(found), _policy_plot(forecast)]
+    drawn += [_token_plot(statistics), _shape_plot(found), _policy_plot(forecast)]
     return [plot for plot in drawn if plot]
 
 
@@ -175,6 +176,24 @@ def _run_plot(statistics: dict[str, Any]) -> Plot | None:
         return None
     drawn = bars(list(runs), [("", shares(list(runs.values())))], "silent turns in a row")
     return Plot("Silent runs", "How long silences last, as a share of all runs.", drawn)
+
+
+def _token_plot(statistics: dict[str, Any]) -> Plot | None:
+    tokens = statistics.get("tokens")
+    if not tokens or not any(tokens[table]["rows"] for table in ("sft", "rl")):
+        return None
+    step, bound = tokens["step"], tokens["bound"]
+    ends = [step * (n + 1) for n in range(len(tokens["sft"]["histogram"]))]
+    names = ("SFT", "RL")
+    series = [(name, shares(tokens[name.lower()]["histogram"])) for name in names]
+    mark = ends.index(bound) + 1 if bound in ends else None
+    drawn = bars(
+        [f"{end // 1024}" for end in ends], series, "thousands of tokens (1,024), at most", mark=mark
+    )
+    text = (
+        f"Tokens of a row with its frames, counted by {tokens['counted_by']}; export.max_tokens is {bound}."
+    )
+    return Plot("Length of the rows", text, drawn, names)
 
 
 def _latency_plot(found: Survey) -> Plot | None:

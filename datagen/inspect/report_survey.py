@@ -22,7 +22,7 @@ from datagen.export.split import hash64
 from datagen.inspect.check import Findings
 from datagen.inspect.dataset import read_rows, shards
 from datagen.inspect.forecast import Forecast
-from datagen.records import Answer, Dialogue, Rejection, Turn
+from datagen.records import Answer, Call, Dialogue, Rejection, Turn
 
 LATENCY_BINS = tuple(quarter / 4 for quarter in range(9))
 """Edges, as shares of the reply span: 0 is its start, 1 its end."""
@@ -62,6 +62,8 @@ class Flag(Struct, frozen=True):
     code: str
     item: str
     detail: str
+    calls: tuple[Call, ...] = ()
+    """Those that led to it."""
 
 
 class Loss(Struct):
@@ -265,7 +267,7 @@ def _lose(found: Survey, rejection: Rejection) -> None:
     if len(loss.examples) < _EXAMPLES:
         loss.examples.append(shown)
     dialogue = dialogue_of(rejection.item_id)
-    flag = Flag(shown.stage, shown.code, shown.item_id, shown.detail)
+    flag = Flag(shown.stage, shown.code, shown.item_id, shown.detail, shown.calls)
     if dialogue in found.severity:
         found.flag(dialogue, flag)
     elif rejection.video_id in found.talking:

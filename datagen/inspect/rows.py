@@ -14,6 +14,7 @@ from datagen.export.content import IMAGE, text_fault
 from datagen.inspect.dataset import Frames, UserTurn
 from datagen.records import NO_REPLY, SYSTEM_PROMPT
 
+_JPEG = b"\xff\xd8\xff"
 _MARKS = re.compile(rf"(?:{IMAGE})*")
 _Row = TypeVar("_Row")
 
@@ -44,12 +45,14 @@ class SftRecord(Struct, frozen=True):
 
     messages: tuple[Message, ...]
     messages_blocks: tuple[BlockMessage, ...]
-    images: tuple[str, ...]
     question_id: str
     video_id: str
     start: float
     turn_times: tuple[float, ...]
     frame_interval: float
+    images: tuple[str, ...] = ()
+    frame_times: tuple[tuple[float, ...], ...] | None = None
+    """Of each user turn, where the rows hold no frames."""
 
 
 class Image(Struct, frozen=True):
@@ -98,9 +101,11 @@ class RlRecord(Struct, frozen=True):
     """An RL row as read."""
 
     prompt: tuple[Message, ...]
-    images: tuple[Image, ...]
     reward_model: RewardModel
     extra_info: ExtraInfo
+    images: tuple[Image, ...] = ()
+    frame_times: tuple[tuple[float, ...], ...] | None = None
+    """Of each user turn of the prompt, where the rows hold no frames."""
 
 
 def read_row(row: dict[str, Any], kind: type[_Row]) -> _Row:
@@ -109,6 +114,19 @@ def read_row(row: dict[str, Any], kind: type[_Row]) -> _Row:
         return msgspec.convert(row, kind)
     except msgspec.ValidationError as error:
         raise Invalid(" ".join(str(error).split())[:200]) from None
+
+
+def take_pictures_out(row: dict[str, Any], table: str) -> Iterator[str]:
+    """Put paths in the place of embedded pictures, as rows by path have them; yields what is wrong."""
+    images = row.get("images")
+    if not images or not isinstance(images[0], dict) or "bytes" not in images[0]:
+        return
+    for image in images:
+        if not (image["bytes"] or b"").startswith(_JPEG):
+            yield f"images: {str(image['path'])[:200]!r} holds no JPEG picture"
+            break
+    paths = [image["path"] or "" for image in images]
+    row["images"] = paths if table == "sft" else [{"type": "image", "image": path} for path in paths]
 
 
 def sft_faults(row: SftRecord, frames: Frames) -> Iterator[str]:
@@ -130,8 +148,18 @@ def sft_faults(row: SftRecord, frames: Frames) -> Iterator[str]:
         yield f"start {row.start:g} and frame_interval {row.frame_interval:g} are no times"
         return
     seen = round(row.start / row.frame_interval)
-    for message, time in zip(users, row.turn_times, strict=True):
-        seen += message.content.count(IMAGE)
+    counts = [message.content.count(IMAGE) for message in users]
+    if row.frame_times is not None:
+        counts = [len(times) for times in row.frame_times]
+        wanted = [(seen + k) * row.frame_interval for k in range(1, sum(counts) + 1)]
+        found = [time for times in row.frame_times for time in times]
+        if len(counts) != len(users) or not all(
+            math.isclose(a, b, abs_tol=1e-5) for a, b in zip(found, wanted, strict=True)
+        ):
+            yield "frame_times are not the times of the frames of each turn"
+            return
+    for count, time in zip(counts, row.turn_times, strict=True):
+        seen += count
         if not math.isclose(time, seen * row.frame_interval, abs_tol=1e-5):
             yield f"turn_times: {time:g} s is not the time of frame {seen}"
             return
@@ -156,6 +184,12 @@ def rl_faults(row: RlRecord, turns: Sequence[UserTurn], split: str, frames: Fram
     yield from frames.faults(shown, info.video_id)
     if shown[: len(row.images)] != [image.image for image in row.images]:
         yield "images are not the first frames of the user turns"
+    if row.frame_times is not None:
+        users = sum(message.role == "user" for message in row.prompt)
+        if row.frame_times != tuple(turn.frame_times for turn in turns[:users]):
+            yield "frame_times are not those of the user turns"
+        if any(turn.frame_times[-1:] != (turn.time,) for turn in turns):
+            yield "user turns: a turn's last frame is not of the turn's time"
     yield from _turns(row.prompt, truth, turns)
     yield from _spans(truth)
 

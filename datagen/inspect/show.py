@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,11 @@ from msgspec import Struct
 from datagen.config import Config
 from datagen.dialogue.grid import make_turns
 from datagen.errors import UsageError
+from datagen.inspect.lookup import table_rows
+from datagen.inspect.terminal import plain, wrapped
+from datagen.inspect.why import why
 from datagen.records import Dialogue, Question
 
-_WIDTH = 108
 _INDENT = 22
 _MOST_SHOWN = 20
 
@@ -30,9 +31,21 @@ def main(argv: list[str] | None = None) -> int:
     )
     p.add_argument("out", metavar="OUT", type=Path, help="the folder of a dataset")
     p.add_argument("id", metavar="ID", nargs="?", help="a dialogue or a video; without it, ids are listed")
+    p.add_argument(
+        "--why",
+        action="store_true",
+        help="print where the texts of ID come from: a video, segment, dialogue, question (DIALOGUE/q0), "
+        "answer (DIALOGUE/q0/a0), SFT or RL row, or anything rejected",
+    )
+    p.add_argument("--raw", action="store_true", help="with --why: what the models said, as they said it")
     args = p.parse_args(argv)
+    if (args.why or args.raw) and not (args.why and args.id):
+        p.error("--why needs an ID, and --raw needs --why")
     try:
-        lines = show(args.out, args.id) if args.id else list_ids(args.out)
+        if args.why:
+            lines = why(args.out, args.id, args.raw)
+        else:
+            lines = show(args.out, args.id) if args.id else list_ids(args.out)
         for line in lines:
             print(line)
     except UsageError as error:
@@ -43,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def list_ids(out: Path) -> Iterator[str]:
     """A line for each dialogue: id, questions, answers, first question."""
-    for row in _rows(out, "dialogues"):
+    for row in table_rows(out, "dialogues"):
         first = row["questions"][0]["text"] if row["questions"] else ""
         yield plain(f"{row['id']}  {row['question_count']} asked, {row['answer_count']} answers: {first}")
 
@@ -53,19 +66,21 @@ def show(out: Path, wanted: str) -> Iterator[str]:
 
     Raises UsageError where `out` holds no dialogues or none of that id.
     """
-    found = _rows(out, "dialogues", (ds.field("id") == wanted) | (ds.field("video_id") == wanted))
-    rejected = _rows(out, "rejected", ds.field("video_id") == (found[0]["video_id"] if found else wanted))
+    found = table_rows(out, "dialogues", (ds.field("id") == wanted) | (ds.field("video_id") == wanted))
+    rejected = table_rows(
+        out, "rejected", ds.field("video_id") == (found[0]["video_id"] if found else wanted)
+    )
     if not found and not rejected:
-        known = ", ".join(row["id"] for row in _rows(out, "dialogues")[:5])
+        known = ", ".join(row["id"] for row in table_rows(out, "dialogues")[:5])
         raise UsageError(f"ID {wanted}: no dialogue and no video of {out} has it; there are {known}, ...")
     for row in found:
-        video = next(iter(_rows(out, "videos", ds.field("id") == row["video_id"])), None)
-        segments = _rows(out, "segments", ds.field("video_id") == row["video_id"])
+        video = next(iter(table_rows(out, "videos", ds.field("id") == row["video_id"])), None)
+        segments = table_rows(out, "segments", ds.field("video_id") == row["video_id"])
         yield from _dialogue_lines(row, video, segments, _config(out))
     if rejected:
         yield "rejected:"
     for row in rejected[:_MOST_SHOWN]:
-        yield from _wrapped("  ", f"{row['stage']} {row['item_id']}: {row['code']}: {row['detail']}")
+        yield from wrapped("  ", f"{row['stage']} {row['item_id']}: {row['code']}: {row['detail']}")
     if len(rejected) > _MOST_SHOWN:
         yield f"  and {len(rejected) - _MOST_SHOWN} more"
 
@@ -92,18 +107,18 @@ def _dialogue_lines(
     ]
     asked = msgspec.convert(row["questions"], tuple[Question, ...])
     numbers = {segment["id"]: number for number, segment in enumerate(segments)}
-    for question in asked:
-        events.append(_Event(question.ask_time, 1, "? asks", f"{question.text} [{question.kind}]"))
-        for answer in question.answers:
+    for q, question in enumerate(asked):
+        events.append(_Event(question.ask_time, 1, "? asks", f"{question.text} [q{q}, {question.kind}]"))
+        for a, answer in enumerate(question.answers):
             cited = ",".join(str(numbers[id]) if id in numbers else id for id in answer.evidence)
             span = f"{answer.reply_start:.1f}-{answer.reply_end:.1f}"
-            rests = f"[{answer.modality}, due {span}, rests on stretch {cited}]"
+            rests = f"[q{q}/a{a}, {answer.modality}, due {span}, rests on stretch {cited}]"
             end = question.ask_time if answer.immediate else answer.reply_end
             events.append(_Event(end, 2, "  answer", f"{answer.text} {rests}"))
     if video:
         events += _turn_events(row, video, asked, config)
     for event in sorted(events):
-        yield from _wrapped(f"{event.time:8.1f} {event.mark:<13}"[:_INDENT], event.text)
+        yield from wrapped(f"{event.time:8.1f} {event.mark:<13}"[:_INDENT], event.text)
     yield ""
 
 
@@ -146,25 +161,3 @@ def _config(out: Path) -> Config:
         return msgspec.convert(msgspec.json.decode((out / "run.json").read_bytes())["pipeline"], Config)
     except (OSError, msgspec.MsgspecError, KeyError, TypeError):
         return Config(name="")
-
-
-def _rows(out: Path, table: str, where: ds.Expression | None = None) -> list[dict[str, Any]]:
-    files = sorted((out / table).glob("*.parquet"))
-    if not files:
-        raise UsageError(f"OUT {out}: holds no {table}/*.parquet; give the folder of a finished build")
-    try:
-        rows: list[dict[str, Any]] = ds.dataset(files, format="parquet").to_table(filter=where).to_pylist()
-    except (OSError, ValueError) as error:
-        raise UsageError(f"OUT {out}: {table} cannot be read: {str(error).splitlines()[0]}") from None
-    return rows
-
-
-def _wrapped(head: str, text: str) -> Iterator[str]:
-    lines = textwrap.wrap(plain(text), _WIDTH - len(head), break_long_words=True) or [""]
-    yield plain(head) + lines[0]
-    yield from (" " * len(head) + line for line in lines[1:])
-
-
-def plain(text: str) -> str:
-    """Text that cannot steer a terminal: control and bidirectional marks are shown as escapes."""
-    return "".join(c if c.isprintable() else " " if c in "\n\t" else f"\\u{ord(c):04x}" for c in text)

@@ -1,4 +1,4 @@
-"""`datagen stats OUT [OTHER]`: what a dataset is like, or two of them side by side."""
+"""`datagen stats OUT [OTHER]`: what a dataset is like, or it and another or a benchmark side by side."""
 
 import argparse
 import sys
@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from datagen.errors import Invalid, UsageError
+from datagen.export.benchmark import gold_statistics
 from datagen.export.statistics_table import statistics_lines
-from datagen.inspect.files import read_run
+from datagen.inspect.files import read_config, read_run
+from datagen.sources.proactive_videoqa import read_gold
 
 _WIDTH = 16
 _NAME = 34
 _OF_SHAPES = ("questions", "answers_per_question", "reply_rate")
+_TABLES = ("sft", "rl")
 _OF_GRIDS = ("reply_rate", "spans_without_turn")
 
 
@@ -24,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
         epilog="Exit status: 0 printed; 2 there are none.",
     )
     p.add_argument("out", metavar="OUT", type=Path, help="the folder of a dataset")
-    p.add_argument("other", metavar="OTHER", type=Path, nargs="?", help="another one, to compare it with")
+    p.add_argument("other", metavar="OTHER", type=Path, nargs="?", help="another one, or a gold file")
     args = p.parse_args(argv)
     try:
         lines = list(_compared(args.out, args.other) if args.other else _alone(args.out))
@@ -46,7 +49,9 @@ def _alone(out: Path) -> Iterator[str]:
 
 def _compared(out: Path, other: Path) -> Iterator[str]:
     """A line for each figure that one of the two has, with the difference where both are numbers."""
-    left, right = (_figures(_read(each), each) for each in (out, other))
+    run = _read(out)
+    left = _figures(run, out)
+    right = _figures(_read(other) if other.is_dir() else _read_gold(other, run), other)
     heads = "".join(f"{_short(str(each)):>{_WIDTH}}" for each in (out, other))
     yield f"{'':<{_NAME}}{heads}{'difference':>{_WIDTH}}"
     for name in [*left, *(name for name in right if name not in left)]:
@@ -69,6 +74,11 @@ def _figures(run: dict[str, Any], out: Path) -> dict[str, float]:
                 for grid in statistics["grids"]
             ),
             (statistics["questions"], "questions "),
+            *(
+                (statistics["tokens"][table], f"tokens of {table} ")
+                for table in _TABLES
+                if "tokens" in statistics
+            ),
             ({"dropped": sum(run.get("drops", {}).values()), "flags": len(statistics["flags"])}, ""),
             ((run.get("spent") or {}), "spent "),
             *(
@@ -99,6 +109,14 @@ def _read(out: Path) -> dict[str, Any]:
     if "statistics" not in run:
         raise UsageError(f"{out}/run.json: has no statistics; run the build again")
     return run
+
+
+def _read_gold(gold: Path, run: dict[str, Any]) -> dict[str, Any]:
+    """A ProactiveVideoQA file as if it had been exported as the dataset in `out` was."""
+    try:
+        return {"statistics": gold_statistics(read_gold(gold), read_config(run))}
+    except Invalid as error:
+        raise UsageError(f"{gold.parent}: {error}; OTHER is a dataset or a gold file") from None
 
 
 def _short(text: str) -> str:

@@ -10,7 +10,7 @@ from datagen.errors import Corrupt, Invalid, Refused
 from datagen.llm.chat import Picture
 from datagen.llm.client_request import frame_digest
 from datagen.llm.prompts import load_prompt, make_request
-from datagen.llm.repair import Ask, Fault, all_of, ask_checked
+from datagen.llm.repair import Ask, Fault, all_calls, all_of, ask_traced, lost
 from datagen.llm.rule_captions import share_out
 from datagen.llm.text import clean, count_words
 from datagen.records import Caption, Narration, Rejection, Segment, Video, Watched
@@ -53,7 +53,7 @@ async def caption_segments(
         try:
             return await _caption(segment, own, names, ask, model, frames)
         except (Corrupt, Invalid, Refused) as failure:
-            return Rejection("caption", video.id, segment.id, type(failure).__name__, str(failure))
+            return lost("caption", video.id, segment.id, failure)
 
     results = await all_of(map(attempt, segments, shared))
     captions = tuple(result for result in results if isinstance(result, Caption))
@@ -97,10 +97,13 @@ async def _caption(
         "written": _joined([n for n in own if n.modality == "visual"]),
     }
     request = make_request(prompt, model, values, pictures)
-    value, faults = await ask_checked(request, partial(_faults, spoken), ask)
+    value, faults, trace = await ask_traced(request, partial(_faults, spoken), ask)
+    calls = all_calls(trace)
     if faults:
         first = faults[0]
-        raise Invalid(f"{first.path} ({first.code}): {first.text[:200]!r}; allowed: {first.allowed}")
+        failure = Invalid(f"{first.path} ({first.code}): {first.text[:200]!r}; allowed: {first.allowed}")
+        failure.calls = calls
+        raise failure
     return Caption(
         segment_id=segment.id,
         seen=clean(value["seen"]),
@@ -109,6 +112,7 @@ async def _caption(
         keys=tuple(dict.fromkeys(n.key for n in own if n.key)),
         traits=_traits(value),
         mistake=any(n.mistake for n in own),
+        calls=calls,
     )
 
 

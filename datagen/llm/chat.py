@@ -56,8 +56,11 @@ class Attempt(Struct, frozen=True, kw_only=True):
     """Why this try was not the last, or how the last one failed."""
 
 
-class ChatReply(Struct, frozen=True, kw_only=True):
+class ChatReply(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The raw reply of a finished call."""
+
+    id: str = ""
+    """Hash of the request, filled in by whoever keeps replies; a kept reply goes without."""
 
     text: str
     finish_reason: str

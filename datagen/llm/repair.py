@@ -7,15 +7,16 @@ path, code, offending text and what is allowed; the model returns replacements f
 import asyncio
 import copy
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
-from datagen.errors import Invalid, Refused
+from datagen.errors import Failure, Invalid, Refused
 from datagen.llm.chat import ChatReply, ChatRequest, Message, Text
 from datagen.llm.prompts import Prompt, load_prompt, make_messages, quoted
 from datagen.llm.replies import check_schema, parse_reply
 from datagen.llm.text import clean
+from datagen.records import Call, Rejection
 
 T = TypeVar("T")
 Ask = Callable[[ChatRequest], Awaitable[ChatReply]]
@@ -42,6 +43,9 @@ class Fault(NamedTuple):
 
 
 Check = Callable[[Any], Sequence[Fault]]
+Trace = tuple[tuple[str, Call], ...]
+"""The calls that a value comes from, each with the path to what it gave; empty: the whole."""
+Role = Literal["wrote", "judged", "tightened"]
 
 
 async def all_of(tasks: Iterable[Awaitable[T]]) -> list[T]:
@@ -64,8 +68,26 @@ async def ask_checked(request: ChatRequest, check: Check, ask: Ask) -> tuple[Any
     Of a round after which there are not fewer faults the replacements are not taken, and it is the last.
     Raises Invalid where no reply could be read, and Provider and Refused as `ask` does.
     """
+    value, faults, _ = await ask_traced(request, check, ask)
+    return value, faults
+
+
+async def ask_traced(
+    request: ChatRequest, check: Check, ask: Ask, role: Role = "wrote"
+) -> tuple[Any, tuple[Fault, ...], Trace]:
+    """The same, and the calls that the value comes from. A failure raised has those that led to it."""
     prompt = load_prompt("repair")
-    value, faults, reply = await _ask(request, check, ask)
+    trace: Trace = ()
+
+    async def noted(asked: ChatRequest) -> ChatReply:
+        try:
+            return await ask(asked)
+        except Failure as failure:
+            failure.calls = (*(call for _, call in trace), _call(asked, failure.call_id, "", role))
+            raise
+
+    value, faults, reply = await _ask(request, check, noted)
+    trace = (("", _call(request, reply.id, reply.model, role)),)
     for _ in range(_ROUNDS):
         if not faults:
             break
@@ -73,18 +95,62 @@ async def ask_checked(request: ChatRequest, check: Check, ask: Ask) -> tuple[Any
             retry = _follow_up(request, reply.text, prompt, faults, whole=True)
             if reply.finish_reason == "length":
                 retry = replace(retry, max_tokens=2 * request.max_tokens)
-            value, faults, reply = await _ask(retry, check, ask)
+            value, faults, reply = await _ask(retry, check, noted)
+            trace = (*trace, ("", _call(retry, reply.id, reply.model, role)))
             if value is None:
                 break
             continue
-        mended = await _mend(request, value, faults, prompt, ask)
+        mended, given = await _mend(request, value, faults, prompt, ask, role)
         left = tuple(check(mended))
         if len(left) >= len(faults):
             break
-        value, faults = mended, left
+        value, faults, trace = mended, left, (*trace, *given)
     if value is None:
-        raise Invalid(f"{request.prompt}: no readable reply after a repair: {faults[0].allowed}")
-    return value, faults
+        failure = Invalid(f"{request.prompt}: no readable reply after a repair: {faults[0].allowed}")
+        failure.calls = tuple(call for _, call in trace)
+        raise failure
+    return value, faults, trace
+
+
+def calls_at(trace: Trace, path: str) -> tuple[Call, ...]:
+    """The calls that a text comes from, by its path: those that gave it, what holds it or what is beside it.
+
+    Beside it is what belongs to the same question or reply, such as its type or its evidence.
+    """
+    own = path.rpartition("/")[0] + "/"
+    inner = (f"{own}answers/", f"{own}immediate/")
+
+    def has_part(given: str) -> bool:
+        beside = given.startswith(own) and not given.startswith(inner)
+        return beside or f"{path}/".startswith(f"{given}/")
+
+    return tuple(dict.fromkeys(call for given, call in trace if has_part(given)))
+
+
+def all_calls(trace: Trace) -> tuple[Call, ...]:
+    """All calls of a trace, each once."""
+    return tuple(dict.fromkeys(call for _, call in trace))
+
+
+def lost(stage: str, video_id: str, item: str, failure: Failure) -> Rejection:
+    """The row for what could not be made, with the calls that led there."""
+    return Rejection(stage, video_id, item, type(failure).__name__, str(failure), failed_calls(failure))
+
+
+def failed_calls(failure: Failure) -> tuple[Call, ...]:
+    """The calls that led to a failure."""
+    return tuple(call for call in failure.calls if isinstance(call, Call))
+
+
+def _call(request: ChatRequest, id: str, served: str, role: Role) -> Call:
+    again = role == "wrote" and "+" in request.prompt
+    return Call(
+        id=id,
+        role="repaired" if again else role,
+        prompt=request.prompt,
+        model=request.model,
+        served=served,
+    )
 
 
 async def _ask(request: ChatRequest, check: Check, ask: Ask) -> tuple[Any, tuple[Fault, ...], ChatReply]:
@@ -96,8 +162,12 @@ async def _ask(request: ChatRequest, check: Check, ask: Ask) -> tuple[Any, tuple
     return value, tuple(check(value)), reply
 
 
-async def _mend(request: ChatRequest, value: Any, faults: tuple[Fault, ...], prompt: Prompt, ask: Ask) -> Any:
-    """The value with the replacements that the model gives for faulty places, those that fit the schema."""
+async def _mend(
+    request: ChatRequest, value: Any, faults: tuple[Fault, ...], prompt: Prompt, ask: Ask, role: Role
+) -> tuple[Any, Trace]:
+    """The value with the replacements that the model gives for faulty places, those that fit the schema, and
+    where these stand.
+    """
     sent = faults[:_MOST_FAULTS]
     text = str(quoted(value))
     follow_up = replace(
@@ -107,15 +177,21 @@ async def _mend(request: ChatRequest, value: Any, faults: tuple[Fault, ...], pro
         max_tokens=prompt.max_tokens + 100 * len(sent),
     )
     try:
-        repairs = parse_reply((await ask(follow_up)).text, prompt.schema)["repairs"]
+        reply = await ask(follow_up)
+        repairs = parse_reply(reply.text, prompt.schema)["repairs"]
     except (Invalid, Refused):
-        return value
+        return value, ()
     open_paths = {fault.path for fault in sent}
+    given = []
     for repair in repairs:
         if repair["path"] in open_paths:
             open_paths.remove(repair["path"])
-            value = _replaced(value, repair["path"], repair["value"], request.schema or "")
-    return value
+            changed = _replaced(value, repair["path"], repair["value"], request.schema or "")
+            if changed is not value:
+                given.append(repair["path"])
+            value = changed
+    call = _call(follow_up, reply.id, reply.model, role)
+    return value, tuple((path, call) for path in given)
 
 
 def _follow_up(

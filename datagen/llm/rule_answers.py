@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from datagen.llm.rule_topics import Line
 from datagen.llm.text import as_sentence, count_words, fit, normalised
-from datagen.llm.wordings import say
+from datagen.llm.wordings import say, wording_id
 from datagen.records import Answer, Question, Rejection, Segment
 
 
@@ -27,11 +27,26 @@ class Material(NamedTuple):
 
 
 def make_question(
-    material: Material, place: int, wording: str, value: str, kind: str, answers: tuple[Answer, ...]
+    material: Material,
+    place: int,
+    wording: str,
+    value: str,
+    kind: str,
+    answers: tuple[Answer, ...],
+    named: Sequence[Line] = (),
 ) -> Question:
-    """A question in one of its wordings, asked in the middle of segment number `place`; -1: at the start."""
-    text = say(wording, *material.key, value, x=value)
-    return Question(text=text, ask_time=ask_time(material.segments, place), kind=kind, answers=answers)
+    """A question in one of its wordings, asked in the middle of segment number `place`; -1: at the start.
+
+    `named` are the sentences that its value is taken from.
+    """
+    return Question(
+        text=say(wording, *material.key, value, x=value),
+        ask_time=ask_time(material.segments, place),
+        kind=kind,
+        answers=answers,
+        wording=wording_id(wording),
+        keys=_keys(named),
+    )
 
 
 def ask_time(segments: Sequence[Segment], place: int) -> float:
@@ -62,6 +77,8 @@ def make_answers(
             reply_start=segment.start,
             reply_end=segment.end,
             modality=lines[0].modality,
+            wording=wording_id(wording) if wording else "",
+            keys=_keys(lines),
         )
     ]
 
@@ -90,8 +107,14 @@ def make_immediate(material: Material, place: int, past: Sequence[Line], wording
             reply_end=asked.end,
             immediate=True,
             modality=chosen[0].modality,
+            wording=wording_id(wording),
+            keys=_keys(chosen),
         )
     ]
+
+
+def _keys(lines: Sequence[Line]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(key for line in lines for key in line.keys))
 
 
 def _reply(

@@ -11,11 +11,8 @@ Shapes that cannot be told true without a model (monitor, realtime, follow_up) a
 """
 
 from collections.abc import Sequence
-from hashlib import blake2b
 from itertools import pairwise
 from typing import Literal
-
-import msgspec
 
 from datagen.config import DialogueOptions
 from datagen.llm.rule_answers import (
@@ -31,7 +28,17 @@ from datagen.llm.rule_silences import Absent, make_silence, make_swap, silent_nu
 from datagen.llm.rule_topics import Line, Topic, find_topics, lines_of, never
 from datagen.llm.text import normalised
 from datagen.llm.wordings import fraction
-from datagen.records import Answer, Caption, Dialogue, Narration, Question, Rejection, Segment, Video
+from datagen.records import (
+    Answer,
+    Caption,
+    Dialogue,
+    Narration,
+    Question,
+    Rejection,
+    Segment,
+    Video,
+    dialogue_id,
+)
 
 _RECALL_SHARE = 1 / 4
 """Share of the later questions that ask what has been so far, although something could be waited for."""
@@ -78,9 +85,8 @@ def rule_dialogues(
 
 
 def _dialogue(video: Video, kind: Literal["1QnA", "nQnA"], questions: Sequence[Question]) -> Dialogue:
-    digest = blake2b(msgspec.json.encode(questions), digest_size=4).hexdigest()
     return Dialogue(
-        id=f"{video.id}#{digest}",
+        id=dialogue_id(video.id, tuple(questions)),
         video_id=video.id,
         type=kind,
         questions=tuple(questions),
@@ -273,7 +279,14 @@ def _detect(material: Material, topic: Topic, place: int, stop: int) -> Question
             if not given:
                 return None
             answers += given
-    return make_question(material, place, topic.wording, topic.value, _kind(topic), tuple(answers))
+    return make_question(
+        material, place, topic.wording, topic.value, _kind(topic), tuple(answers), _named(topic)
+    )
+
+
+def _named(topic: Topic) -> list[Line]:
+    """The sentences that a question on the topic repeats a part of."""
+    return [line for i in sorted(topic.hits) for line in topic.hits[i]] if topic.value else []
 
 
 def _is_countable(topic: Topic, place: int, stop: int) -> bool:
@@ -294,7 +307,7 @@ def _count(material: Material, topic: Topic, place: int, stop: int) -> Question 
         if not given:
             return None
         answers += given
-    return make_question(material, place, "count_event", topic.value, "count", tuple(answers))
+    return make_question(material, place, "count_event", topic.value, "count", tuple(answers), _named(topic))
 
 
 def _recall(material: Material, place: int) -> Question | None:

@@ -47,6 +47,8 @@ class Line(NamedTuple):
     end: float
     """All of it has been shown, or said, by this time; inf: by the end of the segment."""
     modality: Modality = "visual"
+    keys: tuple[str, ...] = ()
+    """Lines or keys of the sidecar it comes from."""
 
 
 class Topic(NamedTuple):
@@ -70,9 +72,9 @@ def lines_of(shared: Sequence[Sequence[Narration]]) -> list[Line]:
     """The sentences of the narrations that each segment has."""
     lines = []
     for place, own in enumerate(shared):
-        begun: list[str] = []
+        begun: list[Narration] = []
         for number, n in enumerate(own):
-            begun.append(n.text)
+            begun.append(n)
             following = own[number + 1] if number + 1 < len(own) else None
             # Subtitles break off in mid-sentence and go on in the next cue.
             if (
@@ -84,7 +86,9 @@ def lines_of(shared: Sequence[Sequence[Narration]]) -> list[Line]:
                 continue
             # What was written at a point in time goes on from there: nobody says for how long.
             end = math.inf if n.start == n.end else n.end
-            lines += [Line(place, text, end, n.modality) for text in sentences(" ".join(begun))]
+            keys = tuple(dict.fromkeys(part.key for part in begun if part.key))
+            whole = " ".join(part.text for part in begun)
+            lines += [Line(place, text, end, n.modality, keys) for text in sentences(whole)]
             begun = []
     return lines
 

@@ -29,13 +29,25 @@ def say(name: str, *key: object, **values: str) -> str:
     return pick(wordings()[name], name, *key).format(**values)
 
 
+def wording_id(name: str) -> str:
+    """The version and the hash of the file that has the wordings of this name, and the name."""
+    return _released()[name][0]
+
+
 @cache
 def wordings() -> dict[str, tuple[str, ...]]:
     """Every wording by name; of several versions of a name the latest."""
-    found: dict[str, tuple[str, ...]] = {}
+    return {name: lines for name, (_, lines) in _released().items()}
+
+
+@cache
+def _released() -> dict[str, tuple[str, tuple[str, ...]]]:
+    found: dict[str, tuple[str, tuple[str, ...]]] = {}
     for path in sorted((resource("prompts") / "rules").glob("v*.yaml"), key=lambda path: int(path.stem[1:])):
-        texts = yaml.safe_load(path.read_text(encoding="utf-8"))
-        found |= {name: tuple(lines) for name, lines in texts.items()}
+        data = path.read_bytes()
+        file = f"rules/{path.stem}:{blake2b(data, digest_size=4).hexdigest()}"
+        texts = yaml.safe_load(data)
+        found |= {name: (f"{file}/{name}", tuple(lines)) for name, lines in texts.items()}
     return found
 
 

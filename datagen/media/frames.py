@@ -1,7 +1,6 @@
 """The training frames: pictures at a fixed interval, as JPEG files of one size."""
 
 import errno
-import io
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -9,13 +8,12 @@ from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import cv2
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
-from PIL import Image
 
 from datagen.config import FrameOptions
-from datagen.media.clock import EPSILON
 from datagen.media.display import Orientation, displayed_size
 from datagen.media.lookahead import due
 
@@ -75,11 +73,10 @@ class FrameWriter:
             self._write()
         self.shown, self.jpeg = picture, None
 
-    def finish(self, duration: float) -> int:
-        """Write what is still due, the last frame showing the last picture; return how many there are."""
-        while self.count * self.options.interval < duration - EPSILON:
+    def finish(self, duration: float) -> None:
+        """Write what is still due, the last frame showing the last picture."""
+        while self.count < due(duration, self.options.interval):
             self._write()
-        return self.count
 
     def _write(self) -> None:
         if self.jpeg is None:
@@ -91,12 +88,11 @@ class FrameWriter:
         assert self.shown is not None and self.size is not None
         width, height = self.size[::-1] if self.orientation.transposed else self.size
         scaled = self.reformatter.reformat(
-            self.shown, width, height, "rgb24", interpolation=_SCALING, threads=1
+            self.shown, width, height, "bgr24", interpolation=_SCALING, threads=1
         )
-        jpeg = io.BytesIO()
-        image = Image.fromarray(self.orientation.apply(np.asarray(scaled.to_ndarray(), np.uint8)))
-        image.save(jpeg, "JPEG", quality=self.options.quality)
-        return jpeg.getvalue()
+        upright = self.orientation.apply(np.asarray(scaled.to_ndarray(), np.uint8))
+        # Twice as fast as Pillow, which wants red, green and blue, through the same library.
+        return cv2.imencode(".jpg", upright, [cv2.IMWRITE_JPEG_QUALITY, self.options.quality])[1].tobytes()
 
 
 _SWAPS = 10

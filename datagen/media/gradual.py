@@ -92,9 +92,11 @@ class Gradual:
         shown = self.kept[first:]
         new = shown[-1]
         table = self.table[first : len(self.kept), first : len(self.kept)]
+        # What is no stronger than what is being found already need not be looked into.
+        least = max(_LEAST, self.best[0]) if self.best is not None else _LEAST
         olds = [
             n
-            for n in np.flatnonzero(table[-1, :-3] >= _LEAST**2)
+            for n in np.flatnonzero(table[-1, :-3] >= least**2)
             if shown[n].contrast >= 2 * FLAT <= new.contrast
         ]
         if not olds:
@@ -200,10 +202,11 @@ _WAYS = [
         _COLUMNS + _ROWS,
         _COLUMNS - _ROWS,
         np.hypot(_COLUMNS - 0.5, _ROWS - 0.5),
+        np.hypot((_COLUMNS - 0.5) * WIDTH, (_ROWS - 0.5) * HEIGHT),
     )
     for sign in (1, -1)
 ]
-"""For each way a wipe may take, when it reaches each pixel."""
+"""For each way a wipe may take, when it reaches each pixel. An iris may be an ellipse or a circle."""
 
 
 def _sweeps(old: Small, new: Small, mixed: list[Small]) -> bool:

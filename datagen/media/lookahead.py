@@ -25,7 +25,12 @@ class Unsure(Exception):
 
 
 def due(time: float, interval: float) -> int:
-    """The first k >= 0 at which a picture that appears at `time` is on screen at k * interval seconds."""
+    """The first k >= 0 at which a picture that appears at `time` is on screen at k * interval seconds.
+
+    So many frames does a video of this many seconds have. 0 for an infinite interval.
+    """
+    if interval == math.inf:
+        return 0
     k = max(0, math.floor(time / interval) - 1)
     while k * interval < time - EPSILON:
         k += 1
@@ -34,6 +39,8 @@ def due(time: float, interval: float) -> int:
 
 class Lookahead:
     """Tells the decoder, packet by packet, whether a training frame may show the picture.
+
+    With an infinite interval only the last picture of all is wanted for itself.
 
     A frame shows the last picture stamped at or before its time. No packet holds a picture shown
     before the packet is due for decoding; so a later picture for the same frame, or a packet due
@@ -98,7 +105,7 @@ class Lookahead:
             while len(latest) > 2 * _FARTHEST:
                 del latest[next(iter(latest))]
         for packet, place in ahead:
-            yield self._told(packet, True, place)
+            yield self._told(packet, place is None or latest.get(place, packet.pts) <= packet.pts, place)
 
     def check(self, pictures: Sequence[VideoFrame], damaged: bool) -> None:
         """Compare what the decoder gave with what it owes. Raises Unsure where they differ."""

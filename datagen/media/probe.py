@@ -16,6 +16,7 @@ from datagen.media.clock import Clock
 from datagen.media.decode import Reading, claimed_duration, decode_packet, failure, open_video
 from datagen.media.display import Orientation, displayed_size
 from datagen.records import Entry, Location, Video
+from datagen.remote import fetched
 
 _PACKETS = 400
 """Enough to tell a variable rate from a constant one, few enough to read at once."""
@@ -25,8 +26,9 @@ def probe(location: Location, entry: Entry) -> Video:
     """The facts of the video file at `location`, as `entry` lists it.
 
     Reads the whole file once for its digest, and decodes one picture to be sure that there is one.
-    Raises Corrupt where there is no video to be had, with the reason.
+    Raises Corrupt where there is no video to be had, with the reason, and as `fetched` does.
     """
+    location = fetched(location)
     digest = file_digest(location.path)
     reading = Reading()
     name = Path(location.path).name

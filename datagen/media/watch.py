@@ -3,6 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import cv2
@@ -16,20 +17,21 @@ from datagen.config import FrameOptions, SceneOptions
 from datagen.media.clock import EPSILON
 from datagen.media.decode import Reading, failure, read_pictures
 from datagen.media.frames import FrameWriter, replacing
-from datagen.media.lookahead import Unsure
+from datagen.media.lookahead import Unsure, due
 from datagen.media.measure import Measures
 from datagen.media.scenes import Scenes
 from datagen.records import Location, Watched
+from datagen.remote import fetched
 
 _PLANE = 128
 """Longer side, in pixels, of the planes in which cuts are found and measures taken."""
 
-_LARGE = 960
+_LARGE = 520
 """Longer side of pictures for which averaging all pixels costs more than averaging some."""
 
 _EXACT = Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 
-_RATE = 12
+_RATE = 10
 """Pictures looked at a second."""
 
 _MEASURED = 0.25
@@ -39,7 +41,10 @@ _HELD = 4
 """Pictures kept in case the next one looked at shows that something happened between."""
 
 _CHANGE = 10.0
-"""Mean change of the colours, 0 to 255, from one picture looked at to the next that makes this likely."""
+"""Mean change of the colours, 0 to 255, from one picture looked at to the next that makes this likely ..."""
+
+_BEFORE = 2
+"""... if it is no less than each of so many changes before it: amid motion a cut is the largest."""
 
 
 def watch(
@@ -49,18 +54,23 @@ def watch(
     end: float | None,
     scenes: SceneOptions,
     frames: FrameOptions,
+    writes_frames: bool = True,
 ) -> Watched:
     """Decode the video at `location` once, from `start` to `end` seconds after its first picture.
 
     Writes the training frames to `folder` as 000001.jpg, ..., which is replaced as a whole at the
-    end. Frame k shows the last picture whose time is at most k * interval. All times returned count
-    from `start`. Raises Corrupt where not one picture can be read.
+    end. Frame k shows the last picture whose time is at most k * interval. Without `writes_frames`
+    they are only counted, and what is decoded for them alone is not, so that cuts may be timed a picture
+    off; `folder` is made, and kept if there.
+    All times returned count from `start`. Raises Corrupt where not one picture can be
+    read, and as `fetched` does.
     """
     cv2.setNumThreads(1)
+    location = fetched(location)
     try:
-        return _watch(location, folder, start, end, scenes, frames, sparing=True)
+        return _watch(location, folder, start, end, scenes, frames, writes_frames, sparing=True)
     except Unsure:
-        return _watch(location, folder, start, end, scenes, frames, sparing=False)
+        return _watch(location, folder, start, end, scenes, frames, writes_frames, sparing=False)
 
 
 def _watch(
@@ -70,24 +80,29 @@ def _watch(
     end: float | None,
     scenes: SceneOptions,
     frames: FrameOptions,
+    writes_frames: bool,
     sparing: bool,
 ) -> Watched:
     reading = Reading()
     sampler = Sampler()
     measured = -_MEASURED
     boundaries, measures = Scenes(scenes), Measures()
-    with replacing(Path(folder.path)) as fresh:
-        writer = FrameWriter(fresh, frames)
-        interval = frames.interval if sparing else None
+    if not writes_frames:
+        Path(folder.path).mkdir(parents=True, exist_ok=True)
+    with replacing(Path(folder.path)) if writes_frames else nullcontext() as fresh:
+        writer = FrameWriter(fresh, frames) if fresh else None
+        interval = (frames.interval if writer else math.inf) if sparing else None
         try:
             for time, picture in read_pictures(location.path, start, end, reading, interval):
-                writer.show(time, picture, reading.aspect)
+                if writer:
+                    writer.show(time, picture, reading.aspect)
                 for moment, plane in sampler.planes(time, picture):
                     boundaries.add(moment, plane)
                     if moment >= measured + _MEASURED - EPSILON:
                         measures.add(moment, plane)
                         measured = moment
-            count = writer.finish(reading.duration)
+            if writer:
+                writer.finish(reading.duration)
         except FFmpegError as error:
             name = Path(location.path).name
             raise failure(name, f"its pictures cannot be converted ({error.strerror})", error) from None
@@ -95,7 +110,7 @@ def _watch(
         duration=reading.duration,
         boundaries=boundaries.finish(),
         measures=measures.finish(reading.duration),
-        frame_count=count,
+        frame_count=due(reading.duration, frames.interval),
         partial=reading.damage(start, end),
     )
 
@@ -109,6 +124,7 @@ class Sampler:
         self.slot = -1
         self.passed: deque[tuple[float, VideoFrame]] = deque(maxlen=_HELD)
         self.plane: NDArray[np.uint8] | None = None
+        self.changes: deque[float] = deque([_CHANGE], maxlen=_BEFORE)
 
     def planes(self, time: float, picture: VideoFrame) -> Iterator[tuple[float, NDArray[np.uint8]]]:
         """Times and planes to look at now that the picture at `time` is there, in order."""
@@ -117,9 +133,12 @@ class Sampler:
             self.passed.append((time, picture))
             return
         plane = self.shrink(picture)
-        if self.plane is not None and cv2.norm(plane, self.plane, cv2.NORM_L1) > _CHANGE * plane.size:
-            for moment, between in self.passed:
-                yield moment, self.shrink(between)
+        if self.plane is not None:
+            change = cv2.norm(plane, self.plane, cv2.NORM_L1) / plane.size
+            if change >= max(_CHANGE, *self.changes):
+                for moment, between in self.passed:
+                    yield moment, self.shrink(between)
+            self.changes.append(change)
         yield time, plane
         self.passed.clear()
         self.slot, self.plane = slot, plane

@@ -4,7 +4,6 @@ Names of sources, licences and models come from outside; they stand in code span
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,12 @@ from msgspec import Struct
 
 from datagen.errors import Invalid, UsageError
 from datagen.export.statistics_table import statistics_lines
-from datagen.inspect.dataset import read_rows
 from datagen.inspect.files import read_config, read_run
+from datagen.inspect.quality import HEADS, Quality, quality_notes, quality_rows, read_quality
 from datagen.publish.embed import write_preview
-from datagen.publish.licences import Terms, hub_licence, open_grants
+from datagen.publish.licences import Terms, hub_licence, licence_ledger, open_grants
 from datagen.publish.redact import redact_run
+from datagen.publish.writers import read_prompts, read_writers
 from datagen.resources import resource
 
 CONFIGS = ("sft", "rl", "dialogues", "segments", "videos", "rejected", "preview")
@@ -28,7 +28,6 @@ CONFIGS = ("sft", "rl", "dialogues", "segments", "videos", "rejected", "preview"
 PREVIEW = "preview/train-00000-of-00001.parquet"
 EMBEDDED = "sft_embedded"
 
-_LANGUAGE = re.compile(r"[a-z]{2,3}")
 _SIZES = (("n<1K", 10**3), ("1K<n<10K", 10**4), ("10K<n<100K", 10**5), ("100K<n<1M", 10**6))
 _SHOWN = 50
 """Rows of a table of names; the rest is counted."""
@@ -45,6 +44,10 @@ class Published(Struct, frozen=True, kw_only=True):
     writers: tuple[tuple[str, str, int], ...]
     """(table, provenance, rows): who wrote how much."""
     languages: tuple[str, ...]
+    prompts: tuple[str, ...] = ()
+    """Name, version and hash of each that had a part in a text."""
+    quality: Quality | None = None
+    """What people say of its dialogues."""
 
 
 def write_card(out: Path) -> Path:
@@ -58,31 +61,24 @@ def write_card(out: Path) -> Path:
         grants = open_grants(out)
         shown = write_preview(out, out / PREVIEW, grants.whole, config)
         writers, languages = read_writers(out)
+        prompts, quality = read_prompts(out), read_quality(out, config)
     except Invalid as error:
         raise UsageError(f"OUT {out}: {error}; see datagen validate") from None
     rows = {name: facts["rows"] for name, facts in run["shards"].items()}
     if shown:
         rows[PREVIEW] = pq.read_metadata(out / PREVIEW).num_rows
-    published = Published(run=run, rows=rows, terms=grants.terms, writers=writers, languages=languages)
+    published = Published(
+        run=run,
+        rows=rows,
+        terms=grants.terms,
+        writers=writers,
+        languages=languages,
+        prompts=prompts,
+        quality=quality,
+    )
     path = out / "README.md"
     path.write_text(card_text(published), encoding="utf-8")
     return path
-
-
-def read_writers(out: Path) -> tuple[tuple[tuple[str, str, int], ...], tuple[str, ...]]:
-    """Who wrote how many captions and dialogues, and the languages of the videos. Raises Invalid."""
-    found: Counter[tuple[str, str]] = Counter()
-    for table in ("segments", "dialogues"):
-        for path in sorted((out / table).glob("*.parquet")):
-            found.update((table, row["provenance"] or "nobody") for _, row in read_rows(path, ["provenance"]))
-    languages = {
-        row["language"].lower()[:3].partition("-")[0]
-        for path in (out / "videos").glob("*.parquet")
-        for _, row in read_rows(path, ["language"])
-        if row["language"]
-    }
-    known = sorted(code for code in languages if _LANGUAGE.fullmatch(code))
-    return tuple((*key, count) for key, count in sorted(found.items())), tuple(known)
 
 
 def card_text(published: Published) -> str:
@@ -90,7 +86,7 @@ def card_text(published: Published) -> str:
 
     Raises UsageError where run.json is not as a build writes it.
     """
-    parts = (_about, _how, _statistics, _licences, _limits, _citation)
+    parts = (_about, _how, _statistics, _quality, _licences, _limits, _citation)
     try:
         head = yaml.safe_dump(_metadata(published), sort_keys=False, allow_unicode=False)
         body = "\n".join(line for part in parts for line in (*part(published), ""))
@@ -181,6 +177,9 @@ def _how(published: Published) -> Iterator[str]:
         ("table", "written by", "rows"), [(t, _code(who), str(n)) for t, who, n in published.writers]
     )
     yield ""
+    if published.prompts:
+        yield f"Prompts that wrote, mended or proved a text: {', '.join(map(_code, published.prompts))}."
+        yield ""
     yield from _cost(run.get("spent") or {})
     versions = ", ".join(f"{name} {version}" for name, version in (run.get("versions") or {}).items())
     yield f"Versions: {_code(versions, 500)}. All values of the pipeline:"
@@ -212,20 +211,42 @@ def _statistics(published: Published) -> Iterator[str]:
     yield from _fenced(lines or ["No dialogues."])
 
 
+def _quality(published: Published) -> Iterator[str]:
+    yield "## Quality control"
+    yield ""
+    rejected = sum(count for name, count in published.rows.items() if name.startswith("rejected/"))
+    yield (
+        "Every question and reply passed automatic checks, those by a model also a judge model where "
+        f"`dialogue.judge` was on. What did not pass is in `rejected`, {rejected} rows, each with its reason."
+    )
+    yield ""
+    if published.quality is None:
+        yield "No person has judged its dialogues yet."
+        return
+    rows = [(_code(name), *cells) for name, *cells in quality_rows(published.quality)]
+    yield from _table(HEADS, rows)
+    yield ""
+    for line in quality_notes(published.quality):
+        yield line
+        yield ""
+
+
 def _licences(published: Published) -> Iterator[str]:
     yield "## Licences of the sources"
     yield ""
+    allowed = {"whole": "all", "timestamps": "times alone", "refused": "nothing until its licence is named"}
     rows = [
         (
-            _code(terms.source),
-            _code(terms.licence or "none"),
-            str(terms.videos),
-            f"{terms.seconds / 3600:.2f}",
-            "all" if terms.whole else "times alone",
+            _code(row["source"]),
+            _code(row["licence"] or "none"),
+            _code(row["sidecar_licence"] or "the same"),
+            str(row["videos"]),
+            f"{row['hours']:.2f}",
+            allowed[row["published"]],
         )
-        for terms in published.terms
+        for row in licence_ledger(published.terms)
     ]
-    yield from _table(("source", "licence", "videos", "hours", "may be published"), rows)
+    yield from _table(("source", "licence", "of its texts", "videos", "hours", "may be published"), rows)
     yield ""
     yield (
         "Frames and texts made from a video stay under its licence: keep to its terms (attribution, "

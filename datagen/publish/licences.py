@@ -1,11 +1,12 @@
 """What may be published of each video, by the licence its manifest names.
 
 All: an open licence, or one named with `--licence-ok`. Times alone: no licence, or one named with
-`--timestamps`. Anything else is refused: whoever publishes must say which of the two it is.
+`--timestamps`. Anything else is refused: whoever publishes must say which of the two it is. Where the texts
+of a sidecar have a licence of their own, the stricter of the two holds.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ _OTHERS = {
 """Other open licences, with the name that the Hub has for them."""
 
 
-class Terms(Struct, frozen=True, order=True):
+class Terms(Struct, frozen=True):
     """The videos of one source under one licence, and what may be published of them."""
 
     source: str
@@ -50,14 +51,18 @@ class Terms(Struct, frozen=True, order=True):
     videos: int
     seconds: float
     whole: bool
-    """Frames and text may be published; else times alone."""
+    """Frames and text may be published; else times alone, if anything."""
+    refused: bool = False
+    """Nothing may be published until somebody says which of the two it is."""
+    texts: str = ""
+    """The licence of the sidecars' texts, where it is another one; both must allow what is published."""
 
 
 class Grants(Struct, frozen=True):
     """What may be published of a dataset."""
 
     terms: tuple[Terms, ...]
-    """Sorted by source, then licence."""
+    """Sorted by source, licence, licence of the texts."""
     whole: dict[str, str]
     """The licence of each video of which frames and text may be published, by its id."""
 
@@ -91,7 +96,7 @@ def read_grants(out: Path, ok: Collection[str] = (), timestamps: Collection[str]
     neither open nor named.
     """
     rows = _videos(out)
-    found = {_key(row["licence"]) for row in rows}
+    found = {_key(row[name]) for row in rows for name in ("licence", "texts")}
     for option, names in (("--licence-ok", ok), ("--timestamps", timestamps)):
         for name in names:
             if _key(name) not in found:
@@ -102,23 +107,49 @@ def read_grants(out: Path, ok: Collection[str] = (), timestamps: Collection[str]
     return _grants(rows, verdicts)
 
 
+def licence_ledger(terms: Iterable[Terms]) -> list[dict[str, Any]]:
+    """For each source and licence: videos, hours, and what is published of them, for run.json and the card.
+
+    whole: frames and texts; timestamps: spans without texts or frames; refused: nothing, as long as nobody
+    says with `--licence-ok` or `--timestamps` which of the two may be.
+    """
+    return [
+        {
+            "source": one.source,
+            "licence": one.licence,
+            "sidecar_licence": one.texts,
+            "videos": one.videos,
+            "hours": round(one.seconds / 3600, 4),
+            "published": "whole" if one.whole else "refused" if one.refused else "timestamps",
+        }
+        for one in terms
+    ]
+
+
 def open_grants(out: Path) -> Grants:
     """What may be published by open licences alone. Raises UsageError where there are no videos."""
     rows = _videos(out)
-    return _grants(rows, {_key(row["licence"]): hub_licence(row["licence"]) is not None for row in rows})
+    names = {row[name] for row in rows for name in ("licence", "texts")}
+    return _grants(rows, {_key(name): _verdict(_key(name), (), ()) for name in names})
 
 
 def _grants(rows: list[dict[str, Any]], verdicts: Mapping[str, bool | None]) -> Grants:
-    counts: dict[tuple[str, str], tuple[int, float]] = {}
+    counts: dict[tuple[str, str, str], tuple[int, float]] = {}
+    whole: dict[str, str] = {}
     for row in rows:
-        videos, seconds = counts.get((row["source"], row["licence"]), (0, 0.0))
-        counts[row["source"], row["licence"]] = (videos + 1, seconds + row["duration"])
-    terms = [
-        Terms(source, licence, videos, round(seconds, 3), bool(verdicts[_key(licence)]))
-        for (source, licence), (videos, seconds) in counts.items()
-    ]
-    whole = {row["id"]: row["licence"] for row in rows if verdicts[_key(row["licence"])]}
-    return Grants(tuple(sorted(terms)), whole)
+        key = row["source"], row["licence"], row["texts"]
+        videos, seconds = counts.get(key, (0, 0.0))
+        counts[key] = (videos + 1, seconds + row["duration"])
+        if verdicts[_key(row["licence"])] and verdicts[_key(row["texts"])]:
+            whole[row["id"]] = row["licence"]
+    terms = []
+    for (source, licence, texts), (videos, seconds) in counts.items():
+        both = [verdicts[_key(licence)], verdicts[_key(texts)]]
+        other = texts if texts != licence else ""
+        terms.append(
+            Terms(source, licence, videos, round(seconds, 3), all(both), refused=None in both, texts=other)
+        )
+    return Grants(tuple(sorted(terms, key=lambda one: (one.source, one.licence, one.texts))), whole)
 
 
 def _key(licence: str) -> str:
@@ -135,10 +166,11 @@ def _verdict(key: str, ok: Collection[str], timestamps: Collection[str]) -> bool
 
 
 def _refuse(rows: list[dict[str, Any]], verdicts: dict[str, bool | None]) -> None:
-    closed = sorted({row["licence"] for row in rows if verdicts[_key(row["licence"])] is None})
+    held = [{row[name] for name in ("licence", "texts") if verdicts[_key(row[name])] is None} for row in rows]
+    closed = sorted(set().union(*held))
     if not closed:
         return
-    number = sum(verdicts[_key(row["licence"])] is None for row in rows)
+    number = sum(map(bool, held))
     names = " ".join(f'"{licence[:80]}"' for licence in closed[:5])
     raise UsageError(
         f"licence: {number} videos are under {names}{' ...' if len(closed) > 5 else ''}, not known to allow "
@@ -152,10 +184,21 @@ def _videos(out: Path) -> list[dict[str, Any]]:
     if not files:
         raise UsageError(f"OUT {out}: holds no videos/*.parquet; give the folder of a finished build")
     try:
-        table = ds.dataset(files, format="parquet").to_table(["id", "source", "licence", "duration"])
+        dataset = ds.dataset(files, format="parquet")
+        # Datasets of earlier versions know no licence of sidecars.
+        more = [name for name in ("sidecar_licence",) if name in dataset.schema.names]
+        table = dataset.to_table(["id", "source", "licence", "duration", *more])
     except (OSError, ValueError, KeyError) as error:
         raise UsageError(f"OUT {out}: videos cannot be read: {str(error).splitlines()[0]}") from None
     rows: list[dict[str, Any]] = table.to_pylist()
     if not rows:
         raise UsageError(f"OUT {out}: holds no video; nothing to publish")
-    return [{**row, "licence": row["licence"] or "", "source": row["source"] or ""} for row in rows]
+    return [
+        {
+            **row,
+            "licence": row["licence"] or "",
+            "source": row["source"] or "",
+            "texts": row.get("sidecar_licence") or row["licence"] or "",
+        }
+        for row in rows
+    ]

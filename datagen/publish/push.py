@@ -1,9 +1,10 @@
-"""`datagen push OUT REPO_ID`: a dataset becomes a repository on the Hugging Face Hub, or a new version of it.
+"""`datagen push OUT TO`: a dataset becomes a repository on the Hugging Face Hub, or a new version of it.
 
 Files are uploaded first, a few at a time, and become visible by one commit at the end, with what an earlier
 version had and this one has not deleted in it: nobody ever loads a mixture of two versions. What has been
 uploaded is stored by its content, so running an interrupted push again sends only what is missing.
 (`upload_large_folder` is gone from huggingface_hub 2; its `upload_folder` makes several commits.)
+Addresses of object stores are for `publish.store`.
 """
 
 import argparse
@@ -19,6 +20,8 @@ from datagen.inspect.dataset import FOLDERS
 from datagen.publish.card import EMBEDDED
 from datagen.publish.licences import NONE, Grants, read_grants
 from datagen.publish.staging import stage, staging_folder
+from datagen.publish.store import push_to_store
+from datagen.remote import is_remote, reason, without_keys
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -33,13 +36,19 @@ def parser() -> argparse.ArgumentParser:
     """The command's grammar and help."""
     p = argparse.ArgumentParser(
         prog="datagen push",
-        description="Publish a dataset on the Hugging Face Hub. The token is read from HF_TOKEN. Of videos "
-        "without a licence, times alone are published; a licence that is not known to be open must be named.",
+        description="Publish a dataset on the Hugging Face Hub (the token is read from HF_TOKEN), or put it "
+        "into an object store (keys are found where the store's library looks for them). Of videos without "
+        "a licence, times alone are published; a licence that is not known to be open must be named.",
         epilog="Exit status: 0 done; 1 the upload failed, the same command goes on with it; 2 wrong usage, "
         "or a licence does not allow it.",
     )
     p.add_argument("out", metavar="OUT", type=Path, help="the folder of a dataset")
-    p.add_argument("repo_id", metavar="REPO_ID", help="owner/name; made if it does not exist")
+    p.add_argument(
+        "to",
+        metavar="TO",
+        help="owner/name, a repository of the Hub, made if it does not exist; or the address of a folder in "
+        "a store, such as s3://bucket/folder",
+    )
     p.add_argument("--private", action="store_true", help="only you and your organisation can see it")
     p.add_argument(
         "--frames",
@@ -69,16 +78,18 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     args = parser().parse_args(argv)
-    token = os.environ.get("HF_TOKEN", "").strip()
+    token = "" if is_remote(args.to) else os.environ.get("HF_TOKEN", "").strip()
     try:
-        if not token:
-            raise UsageError("HF_TOKEN: is not set; export a token that may write (hf.co/settings/tokens)")
-        _check_repo_id(args.repo_id)
+        _check_target(args.to, token, args.private)
         grants = read_grants(args.out, args.licence_ok, args.timestamps)
         files = stage(args.out, args.frames, grants)
         for line in _plan_lines(files, grants):
             print(line)
-        url = push(files, args.repo_id, args.private, token)
+        url = without_keys(args.to)
+        if is_remote(args.to):
+            push_to_store(files, args.to)
+        else:
+            url = push(files, args.to, args.private, token)
         shutil.rmtree(staging_folder(args.out))
     except UsageError as error:
         print(f"datagen: {error}", file=sys.stderr)
@@ -88,8 +99,11 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     except Exception as error:
         # The Hub's client raises the errors of its HTTP library, of its own and plain ones alike.
-        reason = " ".join(str(error).replace(token, "***").split())[:500] or type(error).__name__
-        print(f"datagen: push: {reason}\nThe same command goes on with it.", file=sys.stderr)
+        why = " ".join(str(error).replace(token, "***").split())[:500] if token else reason(error)
+        print(
+            f"datagen: push: {why or type(error).__name__}\nThe same command goes on with it.",
+            file=sys.stderr,
+        )
         return 1
     print(f"Published: {url}")
     return 0
@@ -121,14 +135,20 @@ def push(files: dict[str, Path], repo_id: str, private: bool, token: str) -> str
     return str(commit.commit_url)
 
 
-def _check_repo_id(repo_id: str) -> None:
+def _check_target(to: str, token: str, private: bool) -> None:
+    if is_remote(to):
+        if private:
+            raise UsageError("--private: is of the Hub; who may read a bucket is set in the store itself")
+        return
+    if not token:
+        raise UsageError("HF_TOKEN: is not set; export a token that may write (hf.co/settings/tokens)")
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils._validators import validate_repo_id
 
     try:
-        validate_repo_id(repo_id)
+        validate_repo_id(to)
     except HFValidationError as error:
-        raise UsageError(f"REPO_ID: {' '.join(str(error).split())[:200]}") from None
+        raise UsageError(f"TO: {' '.join(str(error).split())[:200]}") from None
 
 
 def _upload(api: "HfApi", repo_id: str, adding: Sequence[Any]) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 
 import msgspec
 
-from datagen.export.schema import rows_table, table_schema
+from datagen.export.embed import GROUP_ROWS
+from datagen.export.schema import frames_layout, rows_table, table_schema
 from datagen.export.shards import open_shard
-from datagen.inspect.dataset import read_rows
+from datagen.inspect.dataset import read_rows, read_schema
 
 _GROUP_ROWS = 256
 
@@ -22,9 +23,11 @@ def redact_shard(source: Path, table: str, whole: Collection[str], target: Path)
     """Copy a shard of a table other than videos with texts of the videos in `whole` only."""
     target.parent.mkdir(parents=True, exist_ok=True)
     rows = _redacted(source, table, whole)
-    with open_shard(target, table_schema(table)) as file:
-        while group := list(islice(rows, _GROUP_ROWS)):
-            file.write_table(rows_table(table, group).combine_chunks())
+    layout = frames_layout(read_schema(source))
+    size = GROUP_ROWS if layout == "embedded" else _GROUP_ROWS
+    with open_shard(target, table_schema(table, layout)) as file:
+        while group := list(islice(rows, size)):
+            file.write_table(rows_table(table, group, layout).combine_chunks())
 
 
 def redact_user_turns(source: Path, shards: Collection[Path], target: Path) -> None:
@@ -79,5 +82,5 @@ def _times_alone(row: dict[str, Any], table: str) -> dict[str, Any]:
 
 
 def _without_text(question: dict[str, Any]) -> dict[str, Any]:
-    answers = [{**answer, "text": ""} for answer in question["answers"]]
-    return {**question, "text": "", "answers": answers}
+    answers = [{**answer, "text": "", "keys": []} for answer in question["answers"]]
+    return {**question, "text": "", "keys": [], "answers": answers}

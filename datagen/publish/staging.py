@@ -10,10 +10,12 @@ from datagen.errors import Invalid, UsageError
 from datagen.export.shards import describe_shard
 from datagen.inspect.dataset import shards
 from datagen.inspect.files import read_config, read_run, schema_faults
-from datagen.publish.card import EMBEDDED, PREVIEW, Published, card_text, read_writers
+from datagen.inspect.quality import read_quality
+from datagen.publish.card import EMBEDDED, PREVIEW, Published, card_text
 from datagen.publish.embed import write_embedded, write_preview
-from datagen.publish.licences import Grants
+from datagen.publish.licences import Grants, licence_ledger
 from datagen.publish.redact import redact_run, redact_shard, redact_user_turns
+from datagen.publish.writers import read_prompts, read_writers
 
 FrameChoice = Literal["none", "embedded", "preview"]
 
@@ -44,6 +46,10 @@ def stage(out: Path, frames: FrameChoice, grants: Grants) -> dict[str, Path]:
             f"--frames {frames}: no video has a licence that allows it; use --frames none, or name the "
             "licence that does with --licence-ok"
         )
+    held = config.export.frames
+    if (held == "none" and frames != "none") or (held == "embedded" and frames != "embedded"):
+        wanted = "embedded" if held == "embedded" else "none"
+        raise UsageError(f"--frames {frames}: built with export.frames={held}; push with --frames {wanted}")
     try:
         files = _tables(out, work, grants)
         if frames != "none" and write_preview(out, work / PREVIEW, grants.whole, config):
@@ -52,8 +58,11 @@ def stage(out: Path, frames: FrameChoice, grants: Grants) -> dict[str, Path]:
         if frames == "embedded" and sft:
             for path in write_embedded(out, sft, work / EMBEDDED):
                 files[f"{EMBEDDED}/{path.name}"] = path
+            if held == "embedded":
+                files = {name: path for name, path in files.items() if not name.startswith("sft/")}
         run = redact_run(run, grants.withheld > 0)
         run["published"] = {"frames": frames, "videos_with_times_alone": grants.withheld}
+        run["licences"] = licence_ledger(grants.terms)
         _describe(out, work, files, run, grants)
     except Invalid as error:
         raise UsageError(f"OUT {out}: {error}; see datagen validate") from None
@@ -93,7 +102,15 @@ def _describe(out: Path, work: Path, files: dict[str, Path], run: dict[str, Any]
     run = {**run, "shards": tables}
     rows = {name: facts["rows"] for name, facts in described.items()}
     writers, languages = read_writers(out)
-    card = Published(run=run, rows=rows, terms=grants.terms, writers=writers, languages=languages)
+    card = Published(
+        run=run,
+        rows=rows,
+        terms=grants.terms,
+        writers=writers,
+        languages=languages,
+        prompts=read_prompts(out),
+        quality=read_quality(out, read_config(run)),
+    )
     for name, data in (
         ("run.json", msgspec.json.format(msgspec.json.encode(run)) + b"\n"),
         ("README.md", card_text(card).encode()),

@@ -6,20 +6,26 @@ from pathlib import Path
 
 from datagen.errors import UsageError
 from datagen.records import Entry, Rejection
+from datagen.remote import is_remote
 from datagen.sources import beside, manifest
 from datagen.sources.rows import VIDEO_TYPES
+from datagen.sources.stores import list_store
 from datagen.sources.texts import valid_name
 
 _VIDEO_ENDINGS = tuple(sorted(VIDEO_TYPES))
 
 
-def list_videos(path: Path) -> tuple[list[Entry], list[Rejection]]:
+def list_videos(path: Path | str) -> tuple[list[Entry], list[Rejection]]:
     """The videos of a folder (with its subfolders, by name), a video file, or a manifest (in its order).
+
+    These are on disk or, by their address (s3://bucket/folder), in an object store or on a web server.
 
     Each with the sidecar named by its row or else lying beside it. Entries that cannot be used become
     rejections of stage `probe`, sidecars that cannot be found ones of stage `sidecar`. Nothing is opened
     but the manifest. Raises UsageError where the path holds no videos or the manifest is wrong as such.
     """
+    if is_remote(str(path)):
+        return list_store(str(path))
     path = Path(os.path.abspath(path))  # noqa: PTH100 resolving links would change the names people know
     shown = " ".join(valid_name(str(path)).split())
     try:

@@ -1,7 +1,7 @@
 """A manifest: a table of videos, one a row, as .jsonl, .csv or .parquet.
 
-Columns: `path` (required), `id`, `start`, `end` (seconds), `licence`, `source`, `sidecar`, `language`; others
-are ignored. Paths are relative to the manifest's folder. An empty cell is as good as none.
+Columns: `path` (required), `id`, `start`, `end` (seconds), `licence`, `source`, `sidecar`, `sidecar_licence`,
+`language`; others are ignored. Paths are relative to the manifest's folder. An empty cell is as good as none.
 """
 
 import csv
@@ -15,18 +15,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec import UNSET
 
 from datagen.errors import Corrupt, Failure, Invalid, UsageError
 from datagen.records import Entry, Rejection
+from datagen.remote import Known, Stamp, ask, is_remote, join, without_keys
 from datagen.sources import beside
 from datagen.sources.rows import seconds
 from datagen.sources.texts import clean, shown, valid_name
 
 TYPES = (".jsonl", ".csv", ".parquet")
 
-_COLUMNS = ("path", "id", "start", "end", "licence", "source", "sidecar", "language")
+_TEXTS = ("id", "licence", "source", "sidecar", "sidecar_licence", "language")
+_COLUMNS = ("path", "start", "end", *_TEXTS)
 _LONGEST_ID = 100
 """Characters; and 240 bytes, since a folder of that name is made."""
+
+_NOTHING = Known({}, {})
 
 _Row = dict[str, Any]
 
@@ -34,15 +39,17 @@ _Row = dict[str, Any]
 class _Found(NamedTuple):
     """A row that holds, before its sidecar is looked for."""
 
-    status: os.stat_result
+    stamp: Stamp
     id: str | None
     start: float | None
     end: float | None
     texts: dict[str, str]
 
 
-def read_manifest(path: Path) -> tuple[list[Entry], list[Rejection]]:
+def read_manifest(path: Path, folder: str = "") -> tuple[list[Entry], list[Rejection]]:
     """The videos of a manifest in its order; rows that cannot be used become rejections.
+
+    Paths are as seen from its folder, or from `folder`, which may be an address.
 
     Raises UsageError where the table cannot be read, a row has no path, or two rows are the same video or
     have the same id.
@@ -53,27 +60,29 @@ def read_manifest(path: Path) -> tuple[list[Entry], list[Rejection]]:
     rows = list(_read(path, file))
     if not rows:
         raise UsageError(f"{file}: has no rows; each row needs the `path` of a video file")
-    folder = str(path.parent)
+    folder = folder or str(path.parent)
     paths = _paths(rows, folder, file)
     _check_doubles(rows, paths, file)
+    known = ask(paths, {join(folder, name) for _, row in rows if (name := _text(row, "sidecar"))})
     entries: list[Entry] = []
     rejected: list[Rejection] = []
     folders: dict[str, dict[str, list[beside.Candidate]]] = {}
     for (where, row), place in zip(rows, paths, strict=True):
-        name = row["path"]
+        name = _shown_path(row["path"])
         try:
-            found = _check(row, place)
+            found = _check(row, place, known)
         except Failure as problem:
             detail = f"{path.name}: {where}: {problem}"
             rejected.append(Rejection("probe", name, name, type(problem).__name__, detail))
             continue
         wanted = found.texts.get("sidecar")
-        sidecar = _sidecar(place, found, folder, folders)
+        sidecar = _sidecar(place, found, folder, folders, known)
         if wanted and sidecar[0] is None:
+            wanted = clean(_shown_path(wanted))
             detail = (
                 f"{path.name}: {where}: `sidecar` {shown(wanted)} is no file; the video is used without it"
             )
-            rejected.append(Rejection("sidecar", name, clean(wanted), "Invalid", detail))
+            rejected.append(Rejection("sidecar", name, wanted, "Invalid", detail))
         entries.append(_entry(name, place, found, sidecar))
     return entries, rejected
 
@@ -155,7 +164,7 @@ def _paths(rows: list[tuple[str, _Row]], folder: str, file: str) -> list[str]:
         path = row.get("path")
         if not isinstance(path, str) or not path.strip():
             raise UsageError(f"{file}: {where}: no `path`; add that of a video file, such as videos/a.mp4")
-        paths.append(os.path.normpath(os.path.join(folder, path)))  # noqa: PTH118 speed
+        paths.append(join(folder, path))
     return paths
 
 
@@ -168,8 +177,9 @@ def _check_doubles(rows: list[tuple[str, _Row]], paths: list[str], file: str) ->
             raise UsageError(f"{file}: {where}: `id` {shown(chosen)} is that of {first} too; ids must differ")
         span = (path, _bound(row, "start") or None, _bound(row, "end"))
         if (first := spans.setdefault(span, where)) != where:
+            called = shown(_shown_path(row["path"]))
             raise UsageError(
-                f"{file}: {where}: `path` {shown(row['path'])} with the same `start` and `end` is in {first} "
+                f"{file}: {where}: `path` {called} with the same `start` and `end` is in {first} "
                 "too; remove one of them"
             )
 
@@ -180,10 +190,14 @@ def _bound(row: _Row, key: str) -> float | str | None:
     return time if time is not None else _text(row, key) or None
 
 
-def _check(row: _Row, path: str) -> _Found:
+def _shown_path(path: str) -> str:
+    return without_keys(path) if is_remote(path) else path
+
+
+def _check(row: _Row, path: str, known: Known) -> _Found:
     """Raises Corrupt or Invalid, saying which key is wrong."""
     texts: dict[str, str] = {}
-    for key in ("id", "licence", "source", "sidecar", "language"):
+    for key in _TEXTS:
         value = _text(row, key)
         if value is None:
             raise Invalid(f"`{key}` is {shown(row[key])}, not text")
@@ -193,15 +207,22 @@ def _check(row: _Row, path: str) -> _Found:
     start, end = _time(row, "start"), _time(row, "end")
     if end is not None and end <= (start or 0):
         raise Invalid(f"`end` is {end:g}, not after `start` at {start or 0:g}")
+    stamp = known.stamps[path] if is_remote(path) else _stamp(path, shown(row["path"]))
+    if isinstance(stamp, Failure):
+        raise stamp
+    return _Found(stamp, texts["id"] or None, start, end, texts)
+
+
+def _stamp(path: str, called: str) -> Stamp:
     try:
         status = os.stat(path)  # noqa: PTH116 speed
     except OSError as error:
-        raise Corrupt(f"`path` {shown(row['path'])} cannot be read: {error.strerror}") from None
+        raise Corrupt(f"`path` {called} cannot be read: {error.strerror}") from None
     except ValueError:
-        raise Invalid(f"`path` {shown(row['path'])} is no path") from None
+        raise Invalid(f"`path` {called} is no path") from None
     if not stat.S_ISREG(status.st_mode):
-        raise Invalid(f"`path` {shown(row['path'])} is not a regular file")
-    return _Found(status, texts["id"] or None, start, end, texts)
+        raise Invalid(f"`path` {called} is not a regular file")
+    return Stamp(status.st_size, status.st_mtime_ns)
 
 
 def _text(row: _Row, key: str) -> str | None:
@@ -236,24 +257,35 @@ def _check_id(chosen: str) -> None:
 
 
 def _sidecar(
-    path: str, found: _Found, folder: str, folders: dict[str, dict[str, list[beside.Candidate]]]
+    path: str,
+    found: _Found,
+    folder: str,
+    folders: dict[str, dict[str, list[beside.Candidate]]],
+    known: Known,
 ) -> tuple[str | None, int, int]:
     if wanted := found.texts["sidecar"]:
-        return stat_sidecar(folder, wanted)
-    place, name = os.path.split(path)
+        return stat_sidecar(folder, wanted, known)
+    place, name = os.path.split(_shown_path(path))
     if place not in folders:
         try:
-            folders[place] = beside.index(os.listdir(place))  # noqa: PTH208 speed
+            names = known.names[place] if is_remote(path) else os.listdir(place)  # noqa: PTH208 speed
+            folders[place] = beside.index(names)
         except OSError:  # a folder one may enter but not list
             folders[place] = {}
-    return stat_sidecar(place, beside.choose(folders[place], name, found.texts["language"]))
+    return stat_sidecar(place, beside.choose(folders[place], name, found.texts["language"]), known)
 
 
-def stat_sidecar(folder: str, name: str | None) -> tuple[str | None, int, int]:
-    """(path, bytes, mtime_ns) of a sidecar file; (None, 0, 0) where there is no such file."""
+def stat_sidecar(folder: str, name: str | None, known: Known = _NOTHING) -> tuple[str | None, int, int]:
+    """(path, bytes, mtime_ns) of a sidecar file; (None, 0, 0) where there is no such file.
+
+    Of remote ones by what is known. An address with a key is not taken: it would end in the tables.
+    """
     if name is None or valid_name(name) != name:
         return None, 0, 0
-    path = os.path.normpath(os.path.join(folder, name))  # noqa: PTH118 speed
+    path = join(folder, name)
+    if is_remote(path):
+        stamp = known.stamps.get(path)
+        return (path, *stamp) if isinstance(stamp, Stamp) and _shown_path(path) == path else (None, 0, 0)
     try:
         status = os.stat(path)  # noqa: PTH116 speed
     except (OSError, ValueError):
@@ -262,11 +294,13 @@ def stat_sidecar(folder: str, name: str | None) -> tuple[str | None, int, int]:
 
 
 def _entry(name: str, path: str, found: _Found, sidecar: tuple[str | None, int, int]) -> Entry:
+    plain = _shown_path(path)
     return Entry(
-        path=path,
+        path=plain,
+        signed=path if path != plain else UNSET,
         name=name,
-        size=found.status.st_size,
-        mtime_ns=found.status.st_mtime_ns,
+        size=found.stamp.size,
+        mtime_ns=found.stamp.mtime_ns,
         id=found.id,
         start=found.start,
         end=found.end,
@@ -276,4 +310,5 @@ def _entry(name: str, path: str, found: _Found, sidecar: tuple[str | None, int, 
         sidecar=sidecar[0],
         sidecar_size=sidecar[1],
         sidecar_mtime_ns=sidecar[2],
+        sidecar_licence=found.texts["sidecar_licence"] or UNSET,
     )

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from datagen.errors import Invalid
 from datagen.records import Location, Narration, Rejection, Sidecar
+from datagen.remote import fetched
 from datagen.sources import (
     captaincook4d,
     coin,
@@ -15,6 +16,7 @@ from datagen.sources import (
     egoexolearn,
     hirest,
     live_whisperx,
+    proactive_videoqa,
     subtitles,
     texts,
     whisper,
@@ -22,12 +24,12 @@ from datagen.sources import (
 )
 from datagen.sources.rows import Dropped, Found, load, select
 
-_OBJECTS = (whisper, coin, youcook2, egoexo4d, ego4d, captaincook4d, hirest)
-"""Readers of JSON objects, in the order in which they are asked: COIN looks like YouCook2 otherwise."""
+_OBJECTS = (whisper, coin, youcook2, egoexo4d, ego4d, captaincook4d, hirest, proactive_videoqa)
+"""Readers of JSON, in the order in which they are asked: COIN looks like YouCook2 otherwise."""
 
 _KNOWN = (
     "SRT, WebVTT, WhisperX, Whisper, Live-WhisperX, Ego4D, GoalStep, Ego-Exo4D, EgoExoLearn, COIN, YouCook2, "
-    "HiREST or CaptainCook4D"
+    "HiREST, CaptainCook4D or ProactiveVideoQA"
 )
 _MOST_NARRATIONS = 100_000
 _MOST_REJECTIONS = 10_000
@@ -48,6 +50,7 @@ def read_sidecar(location: Location, stamp: tuple[int, int], names: tuple[str, .
     file's own, in seconds. Rows that cannot be used become rejections of stage `sidecar`, with the item
     id `<file>:<line or key>`. Raises Invalid where the file cannot be used for this video at all.
     """
+    location = fetched(location)
     path = Path(location.path)
     name = texts.valid_name(path.name)
     try:

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from datagen.dialogue.judge import judge_answers
 from datagen.errors import Provider, Refused
-from datagen.records import Answer, Caption, Dialogue, Question, Segment
+from datagen.records import Answer, Call, Caption, Dialogue, Question, Segment
 from tests.llm.scripted import Scripted, text_of
 
 SEGMENTS = tuple(
@@ -57,7 +57,16 @@ def judge(dialogue, *replies):
     model = Scripted(*replies)
     kept, rejected = asyncio.run(judge_answers(dialogue, SEGMENTS, CAPTIONS, model, "judge"))
     assert all(row.stage == "verify" and row.video_id == "v1" and row.detail for row in rejected)
-    return kept, [(row.item_id, row.code) for row in rejected], model.requests
+    return kept and untraced(kept), [(row.item_id, row.code) for row in rejected], model.requests
+
+
+def untraced(dialogue):
+    """The dialogue without the calls that had a say in it."""
+    questions = [
+        replace(question, calls=(), answers=tuple(replace(answer, calls=()) for answer in question.answers))
+        for question in dialogue.questions
+    ]
+    return replace(dialogue, questions=tuple(questions))
 
 
 def known(request):
@@ -122,6 +131,23 @@ def test_codes(prefix, whole, code):
     )
     assert rejected == ([("v1#0/q0/a0", code)] if code else [])
     assert kept == (talk(ask(answer(3))) if code else dialogue)
+
+
+def test_what_is_kept_and_what_goes_names_the_calls_that_judged_it():
+    written = Call(id="w", role="wrote", prompt="n_qna/v2", model="m", served="m")
+    dialogue = talk(ask(replace(answer(1), calls=(written,)), answer(3)), ask(kind="never", time=30.0))
+    model = Scripted(
+        lambda r: quiet() if r.schema == "silence" else verdict(answerable="no" if known(r) == 2 else "yes")
+    )
+    kept, rejected = asyncio.run(judge_answers(dialogue, SEGMENTS, CAPTIONS, model, "judge"))
+    (first, silent), prompts = kept.questions, {r.schema: r.prompt for r in model.requests}
+    assert [(c.role, c.prompt) for c in silent.calls] == [("judged", prompts["silence"])]
+    assert [[c.role for c in one.calls] for one in first.answers] == [["judged"]]
+    # The reading up to then, and the one with everything.
+    assert [(row.item_id, [c.role for c in row.calls]) for row in rejected] == [
+        ("v1#0/q0/a0", ["wrote", "judged", "judged"])
+    ]
+    assert rejected[0].calls[0] == written and rejected[0].calls[1].prompt == prompts["judge"]
 
 
 def test_silence_is_proved_over_the_whole_time_of_its_question():

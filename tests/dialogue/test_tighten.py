@@ -72,7 +72,11 @@ def test_the_reply_is_due_from_the_first_frame_that_suffices_in_a_handful_of_cal
     assert len(requests) <= (2 + (len(inside) - 3).bit_length() if len(inside) > 2 else 0)
     sufficient = [time for time in inside if time >= true]
     if sufficient and len(inside) > 2 and sufficient[0] in inside[:-2]:
-        assert found == replace(answer, evidence_end=sufficient[0], reply_start=sufficient[0])
+        expected = replace(answer, evidence_end=sufficient[0], reply_start=sufficient[0])
+        assert replace(found, calls=()) == expected
+        assert [(call.role, call.prompt) for call in found.calls] == [
+            ("tightened", request.prompt) for request in requests
+        ]
     else:
         assert found == answer
     for request in requests:

@@ -1,5 +1,7 @@
 """Hand-made dialogues and a plain grid of turns (span end, rounded up) for the tests of the export."""
 
+from datagen.config import Config
+from datagen.export.tokens import TokenCounter
 from datagen.records import (
     NO_REPLY,
     Answer,
@@ -15,6 +17,7 @@ from datagen.records import (
 )
 
 INTERVAL = 2.0
+COUNTER = TokenCounter(Config(name="samples"))
 
 
 def answer(text, start, end, **more):

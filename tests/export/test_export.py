@@ -171,7 +171,6 @@ def test_the_report_agrees_with_the_files(tmp_path):
     assert report["sft_reply_turns"] == sum(text != "NO REPLY" for text in replies)
     assert report["grid"]["placed"] == report["reply_turns"]
     assert report["turns"] >= report["sft_turns"]
-    assert 90 * 130 < report["sft_row_tokens_at_most"] < 16384
     json.dumps(report)
 
 
@@ -191,7 +190,9 @@ def test_shards_hold_their_id_range_sorted_in_small_row_groups(tmp_path):
             assert pq.read_schema(path).equals(table_schema(table))
             assert meta.num_rows == 0 or meta.row_group(0).column(0).compression == "ZSTD"
     for path in (tmp_path / "rejected").iterdir():
-        rows = [tuple(row.values()) for row in pq.read_table(path).to_pylist()]
+        rows = [
+            tuple(v for v in row.values() if isinstance(v, str)) for row in pq.read_table(path).to_pylist()
+        ]
         assert rows == sorted(set(rows))
 
 
@@ -209,11 +210,13 @@ def test_adding_a_video_touches_one_shard_of_a_table(tmp_path):
 def test_an_empty_build_still_gives_tables_that_can_be_read(tmp_path):
     report = run(tmp_path / "out", [], rejected=())
     assert set(report["rows"].values()) == {0}
-    for table, split in [(table, "train") for table in TABLES] + [("rl", "val")]:
-        assert list(load(tmp_path / "out", table, split, streaming=True)) == []
-        [path] = (tmp_path / "out" / table).glob(f"{split}-*.parquet")
+    for table in TABLES:
+        if table == "rl":
+            assert not [path for path in (tmp_path / "out/rl").rglob("*") if path.is_file()]
+            continue
+        assert list(load(tmp_path / "out", table, "train", streaming=True)) == []
+        [path] = (tmp_path / "out" / table).glob("train-*.parquet")
         assert pq.read_table(path).schema.equals(table_schema(table))
-    assert json.loads((tmp_path / "out/rl/user_turns/val.json").read_text()) == {}
 
 
 def test_empty_shards_and_an_empty_split_do_not_hinder_loading_the_rest(tmp_path):
@@ -225,14 +228,17 @@ def test_empty_shards_and_an_empty_split_do_not_hinder_loading_the_rest(tmp_path
     ]
     report = run(tmp_path / "out", videos, config)
     assert report["rows"]["rl/val"] == 0 < report["rows"]["rl/train"]
-    assert 0 in [entry["rows"] for path, entry in report["shards"].items() if path.startswith("sft/")]
+    sft = {path: entry["rows"] for path, entry in report["shards"].items() if path.startswith("sft/")}
+    assert 0 not in sft.values()
+    assert not any(path.endswith(f"-of-{len(sft):05d}.parquet") for path in sft), "no shard was left out"
     cache = str(tmp_path / "cache")
     for table in TABLES:
         assert (
             len(load(tmp_path / "out", table, "train", cache_dir=cache)) == report["rows"][f"{table}/train"]
         )
     folder = str(tmp_path / "out" / "rl")
-    assert len(datasets.load_dataset(folder, split="train", cache_dir=cache)) == report["rows"]["rl/train"]
+    found = datasets.load_dataset(folder, cache_dir=cache)
+    assert {split: len(rows) for split, rows in found.items()} == {"train": report["rows"]["rl/train"]}
 
 
 def test_disorder_and_duplicates_are_refused_before_anything_is_replaced(tmp_path):
@@ -270,7 +276,7 @@ def test_shard_counts_are_powers_of_two():
 
 
 def test_rows_with_a_missing_column_or_none_for_a_list_do_not_pass():
-    good = {"stage": "a", "video_id": "b", "item_id": "c", "code": "d", "detail": "e"}
+    good = {"stage": "a", "video_id": "b", "item_id": "c", "code": "d", "detail": "e", "calls": []}
     assert rows_table("rejected", [good]).to_pylist() == [good]
     with pytest.raises(KeyError):
         rows_table("rejected", [{"stage": "a"}])

@@ -7,6 +7,7 @@ from datagen.export.gain import window_gain
 from datagen.export.pauc import RELEASED
 from datagen.export.rl import rl_rows
 from datagen.records import Answer, Built, Dialogue, Question, Segment, Video, Watched
+from tests.export.samples import COUNTER
 
 TEXTS = ("A cook washes three carrots in the sink.", "She cuts the onion into thin rings.")
 
@@ -71,7 +72,7 @@ def rows_of(texts, least) -> tuple[list, list]:
     )
     options = replace(ExportOptions(), rl_min_gain=least)
     turns, _, _ = make_turns(dialogue, 12, 2.0, options, 60, 0)
-    return rl_rows(built, dialogue, turns, options, 2.0)
+    return rl_rows(built, dialogue, turns, options, 2.0, COUNTER)
 
 
 def test_windows_without_gain_are_left_out_where_asked_and_told():

@@ -9,13 +9,13 @@ from datagen.config import ExportOptions
 from datagen.export.schema import table_schema
 from datagen.export.sft import sft_rows, sft_table
 from datagen.records import NO_REPLY, SYSTEM_PROMPT, Turn
-from tests.export.samples import INTERVAL, answer, built, dialogue, grid, monitoring, question
+from tests.export.samples import COUNTER, INTERVAL, answer, built, dialogue, grid, monitoring, question
 
 OPTIONS = ExportOptions()
 
 
 def export(d, turns, options=OPTIONS, interval=INTERVAL):
-    rows, rejected = sft_rows(built(d), d, turns, options, interval)
+    rows, rejected = sft_rows(built(d), d, turns, options, interval, COUNTER)
     return sft_table(rows).to_pylist(), rejected
 
 
@@ -58,6 +58,7 @@ def test_the_example_of_the_contract():
     d = dialogue(question("What are people doing?", 0, answer("They work at desks.", 4, 8)), type="1QnA")
     [row], rejected = export(d, turns)
     assert not rejected
+    assert 4 * 122 < row.pop("num_tokens") < 4 * 122 + 140
     assert row == {
         "messages": [
             {"role": "system", "content": SYSTEM_PROMPT},

@@ -2,7 +2,10 @@ import math
 import random
 
 import msgspec
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from datagen.config import Config, DatasetOptions
@@ -211,3 +214,42 @@ def test_the_table_names_what_is_out_of_proportion_its_cure_and_the_published_va
                   "silence_balance (a?[31mb)", "narrate", "never", "2 different"):  # fmt: skip
         assert words in text, words
     assert statistics_lines(summary([])) == []
+
+
+@given(
+    st.lists(st.integers(1, 60_000), max_size=60),
+    st.lists(st.integers(1, 60_000), max_size=60),
+    st.sampled_from([None, 16384]),
+)
+def test_tokens_of_rows_are_told_by_table_over_the_same_steps(sft, rl, bound):
+    statistics = Statistics(replace(CONFIG, export=replace(CONFIG.export, max_tokens=bound)), frozenset())
+    statistics.tokens["sft"].update(sft)
+    statistics.tokens["rl"].update(rl)
+    questions = select([], CONFIG).questions
+    tokens = summarise(statistics, questions, CONFIG.dataset)["tokens"]
+    assert (tokens["counted_by"], tokens["bound"]) == ("rule", bound)
+    assert tokens["step"] % 1024 == 0
+    for table, rows in (("sft", sft), ("rl", rl)):
+        found = tokens[table]
+        assert found["rows"] == len(rows)
+        assert found["most"] == max(rows, default=0)
+        assert found["median"] == (sorted(rows)[(len(rows) - 1) // 2] if rows else 0)
+        assert sum(n <= found["most_of_95"] for n in rows) >= 0.95 * len(rows)
+        assert len(found["histogram"]) == len(tokens["sft"]["histogram"]) <= 16
+        for n, count in enumerate(found["histogram"]):
+            assert count == sum(tokens["step"] * n < one <= tokens["step"] * (n + 1) for one in rows)
+
+
+def test_a_build_tells_how_long_its_rows_are(tmp_path):
+    videos = [built(monitoring(170, id=f"v{k}#0"), id=f"v{k}", frames=85) for k in range(6)]
+    config = replace(CONFIG, export=replace(CONFIG.export, rl_fraction=0.5, max_tokens=8192))
+    report = export(lambda: iter(videos), [], tmp_path, config)
+    tokens = report["statistics"]["tokens"]
+    assert tokens["sft"]["rows"] == report["rows"]["sft/train"] > 0
+    assert tokens["rl"]["rows"] == report["rows"]["rl/train"] + report["rows"]["rl/val"] > 0
+    assert 0 < tokens["rl"]["most"] <= 8192
+    held = [n for path in (tmp_path / "sft").iterdir() for n in pq.read_table(path)["num_tokens"].to_pylist()]
+    assert max(held) == tokens["sft"]["most"] <= 8192
+    lines = statistics_lines(report["statistics"])
+    assert "Tokens of a row, counted by rule; export.max_tokens is 8192" in lines
+    assert any(f"SFT: median {tokens['sft']['median']}" in line for line in lines)

@@ -10,7 +10,7 @@ from datagen.export.export import export
 from datagen.export.rl import rl_rows, rl_table
 from datagen.export.sft import sft_rows, sft_table
 from datagen.export.spans import asking_turns, due_answers
-from tests.export.samples import built, monitoring
+from tests.export.samples import COUNTER, built, monitoring
 from tests.export.test_rl import check_row as check_rl_row
 from tests.export.test_rl import random_dialogues
 from tests.export.test_sft import check_row as check_sft_row
@@ -28,7 +28,7 @@ def test_every_answer_is_a_reply_of_sft_and_due_in_rl_or_has_a_rejection(
 ):
     options = ExportOptions(frames_per_turn=per_turn, placement=placement)
     turns, by_grid, _ = make_turns(d, frames, interval, options, 60, 0)
-    sft, sft_dropped = sft_rows(built(d), d, turns, options, interval)
+    sft, sft_dropped = sft_rows(built(d), d, turns, options, interval, COUNTER)
     for row in sft_table(sft).to_pylist():
         check_sft_row(row)
     assert {r.code for r in sft_dropped} <= {"no_question"}
@@ -40,7 +40,7 @@ def test_every_answer_is_a_reply_of_sft_and_due_in_rl_or_has_a_rejection(
     assert all(a.text in said for a in due)
     asked = {number for _, number in asking_turns(d, turns)}
     assert asked == {q for q in range(len(d.questions)) if f"{d.id}/q{q}" not in rejected}
-    rows, _ = rl_rows(built(d), d, turns, options, interval)
+    rows, _ = rl_rows(built(d), d, turns, options, interval, COUNTER)
     user_turns = {row.question_id: row.user_turns for row in rows}
     for row in rl_table(rows, "train").to_pylist():
         check_rl_row(row, user_turns, turns)

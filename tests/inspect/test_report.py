@@ -21,7 +21,7 @@ from datagen.inspect.report_calls import _ASK, Calls
 from datagen.inspect.report_page import inert
 from datagen.inspect.report_survey import dialogue_of, survey
 from datagen.ledger import FLOW, Event, Ledger, key_of
-from datagen.records import Built, Rejection
+from datagen.records import Built, Call, Rejection
 from tests.dialogue import test_synthesize as soup
 from tests.export.samples import answer, built, dialogue, question
 from tests.inspect.report_samples import HOSTILE, dataset, hostile, video, with_pictures
@@ -73,13 +73,15 @@ def test_the_same_dataset_gives_the_same_bytes(out):
 
 
 def test_a_page_tells_where_every_answer_comes_from_and_where_it_went(tmp_path):
+    judged = Call(id="00ff", role="judged", prompt="judge/v1:aa", model="m", served="m-1")
     one = dialogue(
         question("What opens?", 0.0, answer("A red door.", 4.0, 8.0), answer("A blue gate.", 9.0, 17.0)),
         question("And now?", 20.0, replace(answer("A gate stands open.", 9.0, 17.0), immediate=True)),
         id="v1#0",
     )
     made = replace(
-        built(one, id="v1", frames=15), rejected=(Rejection("verify", "v1", "v1#0/q0/a7", "repeat", "again"),)
+        built(one, id="v1", frames=15),
+        rejected=(Rejection("verify", "v1", "v1#0/q0/a7", "repeat", "again", (judged,)),),
     )
     _, index, (page,) = read(with_pictures(write(tmp_path / "out", [made], config())))
     first, second = page["questions"]
@@ -92,7 +94,10 @@ def test_a_page_tells_where_every_answer_comes_from_and_where_it_went(tmp_path):
     assert page["video"]["path"] == "clips/v1.mp4" and page["video"]["cuts"] == [4, 8]
     assert page["segments"][0]["seen"] == "A red box." and page["segments"][1]["seen"] == ""
     assert "repeat" in index["rows"][0]["flags"]
-    assert {"stage": "verify", "code": "repeat", "item": "v1#0/q0/a7", "detail": "again"} in page["flags"]
+    flag = {"stage": "verify", "code": "repeat", "item": "v1#0/q0/a7", "detail": "again", "calls": [0]}
+    assert flag in page["flags"]
+    assert page["calls"][0]["prompt"] == "judge/v1:aa" and page["texts"] == {}
+    assert "(.work), which is not here" in index["missing"]
 
 
 def test_evidence_is_given_by_the_numbers_of_segments(out):
@@ -117,7 +122,9 @@ def test_the_worst_have_most_flags_and_the_random_ones_are_drawn_by_the_seed(out
     draws = set()
     for seed in range(5):
         found, _, _ = surveyed(out)
-        draws.add(tuple(report.choose(found, msgspec.convert(run["pipeline"] | {"seed": seed}, Config))[1]))
+        draws.add(
+            tuple(report.choose(found, msgspec.convert(run["pipeline"] | {"seed": seed}, Config), [])[1])
+        )
     assert len(draws) > 1
 
 
@@ -197,9 +204,9 @@ def test_what_a_model_was_asked_and_said_is_found_in_the_ledger(tmp_path):
     model = Scripted(soup.GOOD_N)
 
     async def ask(request):
-        reply = await model(request)
-        calls[key_of("ask", VERSIONS["ask"], (request,))] = reply
-        return reply
+        id = key_of("ask", VERSIONS["ask"], (request,))
+        calls[id] = await model(request)
+        return replace(calls[id], id=id)
 
     config = Config(name="t", dialogue=DialogueOptions(type="nqna"))
     (one,), _ = asyncio.run(
@@ -213,17 +220,26 @@ def test_what_a_model_was_asked_and_said_is_found_in_the_ledger(tmp_path):
     events = [Event(key, "i", "ask", msgspec.Raw(msgspec.json.encode(reply))) for key, reply in calls.items()]
     ledger.add([*events, Event("f", "i", FLOW, msgspec.Raw(msgspec.json.encode(whole)), None, "v1")])
     ledger.close()
-    found = Calls(made, config, "llm", 10_000_000)
-    (call,) = found.of(one)
-    assert call.prompt == model.requests[0].prompt and json.loads(call.reply) == soup.GOOD_N
-    assert soup.SEEN[3] in call.user and "You plan live help" in list(found.systems)[call.system]
-    assert found.of(replace(one, video_id="v2")) == ()
-    assert Calls(made, replace(config, seed=1), "llm", 10_000_000).of(one) == ()
-    assert Calls(made, config, "llm", 0).of(one) == ()
-    assert Calls(tmp_path, config, "llm", 10_000_000).of(one) == ()
+    (id,) = calls
+    assert {call.id for question in one.questions for call in question.calls} == {id}
+    names = {"llm": "llm"}
+
+    def texts(out=made, config=config, most=10_000_000, dialogue=one):
+        return Calls(out, config, names, most, set()).texts(dialogue, [id, "another"])
+
+    found = Calls(made, config, names, 10_000_000, set())
+    said, lines = found.texts(one, [id, "another"])
+    assert set(said) == {id} and json.loads(said[id].reply) == soup.GOOD_N
+    assert soup.SEEN[3] in "\n".join(lines[number] for number in said[id].user)
+    assert "You plan live help" in list(found.systems)[said[id].system]
+    assert texts(dialogue=replace(one, video_id="v2", id="v2#0")) == ({}, ())
+    assert texts(config=replace(config, seed=1)) == ({}, ())
+    assert texts(most=0) == ({}, ())
+    assert texts(out=tmp_path) == ({}, ())
+    assert "not here any more" in Calls(tmp_path, config, names, 1, set()).missing
     assert ("ask", VERSIONS["ask"]) == _ASK
     (made / ".work" / "ledger.sqlite").write_bytes(b"no database" * 100)
-    assert Calls(made, config, "llm", 10_000_000).of(one) == ()
+    assert texts() == ({}, ())
 
 
 def test_a_dataset_without_dialogues_has_a_report(tmp_path):

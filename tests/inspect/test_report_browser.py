@@ -6,7 +6,9 @@ from urllib.parse import quote
 
 import pytest
 
+from datagen.inspect.quality import members, sample
 from datagen.inspect.report import write_report
+from datagen.publish.read_verdicts import take_in
 from tests.inspect.chromium import PROGRAM, chromium
 from tests.inspect.report_samples import HOSTILE, dataset, hostile
 
@@ -46,7 +48,7 @@ def test_dialogues_are_listed_searched_and_paged(report, tmp_path):
         assert await tab.value("$('found').textContent") in ("0 dialogues", "1 dialogues")
         await tab.value("$('search').value = 'V00007 narrate', search()")
         assert await tab.value("$('found').textContent") == "1 dialogues"
-        assert await tab.value("document.querySelectorAll('.plots svg').length") == 6
+        assert await tab.value("document.querySelectorAll('.plots svg').length") == 7
         await tab.picture(tmp_path / "run.png")
 
     assert visit(report, tmp_path, look).logged == []
@@ -98,25 +100,75 @@ def test_verdicts_are_kept_and_saved_as_jsonl(report, tmp_path):
     async def look(tab):
         await tab.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
         await tab.turn("#v00003%230")
+        await tab.press("1")  # of a dialogue that is not bad, nothing is wrong
         await tab.press("g")
+        await tab.press("1")
         await tab.press("j")
         await tab.press("b")
+        for key in "741":
+            await tab.press(key)
+        await tab.press("4")
+        await tab.picture(tmp_path / "bad.png")
         await tab.press("j")
         await tab.press("b")
         await tab.press("b")  # taken back
         await tab.open(report.absolute().as_uri())
         await tab.value("$('download').click()")
+        assert await tab.value("document.activeElement.id") == "judge"
+        await tab.value("$('judge').value = 'Ada L/..'")
+        await tab.value("$('download').click()")
         for _ in range(100):
-            if (tmp_path / "verdicts.jsonl").exists():
+            if saved.exists():
                 break
             await asyncio.sleep(0.1)
 
+    saved = tmp_path / "verdicts-Ada-L-.jsonl"
     visit(report, tmp_path, look)
-    lines = [json.loads(line) for line in (tmp_path / "verdicts.jsonl").read_text().splitlines()]
-    assert lines == [
-        {"dialogue_id": "v00003#0", "verdict": "good"},
-        {"dialogue_id": "v00004#0", "verdict": "bad"},
+    lines = [json.loads(line) for line in saved.read_text().splitlines()]
+    assert [(line["dialogue_id"], line["verdict"], line["defects"]) for line in lines] == [
+        ("v00003#0", "good", []),
+        ("v00004#0", "bad", ["ambiguous_reference", "future_leak_answer"]),
+        ("v00005#0", "none", []),
     ]
+    assert {line["judge"] for line in lines} == {"Ada L/.."}
+    # What the page saves is what the command reads.
+    out = report.parent
+    told, faults = take_in(out, [saved])
+    try:
+        assert faults == [] and "Judged by 1 person" in "\n".join(told)
+        said = write_report(out).read_text()
+        assert "Judged by 1 person" in said and "Nobody has judged" not in said
+    finally:
+        (out / "verdicts.jsonl").unlink()
+
+
+def test_the_drawn_dialogues_are_gone_through_one_after_the_other(report, tmp_path):
+    async def look(tab):
+        drawn = await tab.value("index.sample.map((number) => index.rows[number].id)")
+        assert len(set(drawn)) == 100
+        assert drawn == sample(members(report.parent), 0)
+        cards = "document.querySelectorAll('#sample .card').length"
+        assert await tab.value(cards) == 0
+        await tab.value("$('drawn').open = true")
+        await tab.drawn()
+        assert await tab.value(cards) == 100
+        await tab.value("$('unjudged').click()")
+        await tab.drawn()
+        assert await tab.value(HASH) == drawn[0]
+        await tab.press("g")
+        await tab.press("j")
+        assert await tab.value(HASH) == drawn[1]
+        assert await tab.value("$('place').textContent") == "2 of 100"
+        await tab.press("b")
+        await tab.press("u")
+        assert "100 drawn, 2 judged" in await tab.value("$('judged').textContent")
+        await tab.value("$('unjudged').scrollIntoView()")
+        await tab.picture(tmp_path / "judging.png")
+        await tab.value("$('unjudged').click()")
+        await tab.drawn()
+        assert await tab.value(HASH) == drawn[2]
+
+    assert visit(report, tmp_path, look).logged == []
 
 
 def test_dark_and_light_and_a_phone(report, tmp_path):

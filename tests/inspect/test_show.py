@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from datagen.export.export import export
-from datagen.inspect.show import main, plain
+from datagen.inspect.show import main
+from datagen.inspect.terminal import plain
 from datagen.pipeline_file import load_config
 from datagen.records import (
     Answer,
@@ -72,7 +73,7 @@ def shown(*argv: object) -> tuple[int, str, str]:
 def test_a_dialogue_is_told_in_the_order_of_its_events(out, wanted):
     status, text, _ = shown(out, wanted)
     marks = [
-        "Tell me what opens. [detect]",
+        "Tell me what opens. [q0, detect]",
         "silent     3 turns, until 12.0",
         "due 8.0-16.0",
         "> says",

@@ -4,10 +4,12 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from datagen.errors import Invalid, Provider, Refused
+from datagen.errors import Failure, Invalid, Provider, Refused
 from datagen.llm.chat import ChatRequest, Message, Text
-from datagen.llm.repair import Fault, all_of, ask_checked
+from datagen.llm.repair import Fault, all_of, ask_checked, ask_traced, calls_at, failed_calls
+from datagen.records import Call
 from tests.llm.scripted import Scripted, faults_in, repairs, said, text_of
 
 REQUEST = ChatRequest(
@@ -173,3 +175,66 @@ def test_whatever_is_replied_ends_in_a_value_or_invalid(replies):
     except Invalid:
         return
     assert set(value) == set(caption()) and len(requests) <= 3
+
+
+def numbered(*replies):
+    """A model whose calls are called 1, 2, ..., also those that fail."""
+    model = Scripted(*replies)
+
+    async def ask(request):
+        number = str(len(model.requests) + 1)
+        try:
+            return replace(await model(request), id=number)
+        except Failure as failure:
+            failure.call_id = number
+            raise
+
+    return ask
+
+
+def trace(*replies):
+    _, _, found = asyncio.run(ask_traced(REQUEST, check, numbered(*replies)))
+    return [(path, call.id, call.role) for path, call in found]
+
+
+def test_the_calls_of_a_value_are_those_that_gave_it():
+    wrong = caption("bad", "ok", ["ok", "also bad"])
+    assert trace(caption()) == [("", "1", "wrote")]
+    assert trace(wrong, repairs(__seen="ok", __objects__1="ok", __heard="changed unasked")) == [
+        ("", "1", "wrote"),
+        ("/seen", "2", "repaired"),
+        ("/objects/1", "2", "repaired"),
+    ]
+    # A repair that does not help, or does not fit the schema, gave nothing.
+    assert trace(wrong, repairs(__seen="worse", __objects__1="bad")) == [("", "1", "wrote")]
+    assert trace(wrong, repairs(__seen=None, __objects__1="ok"), repairs()) == [
+        ("", "1", "wrote"),
+        ("/objects/1", "2", "repaired"),
+    ]
+    assert trace("no JSON", caption()) == [("", "1", "wrote"), ("", "2", "repaired")]
+
+
+def test_a_text_has_the_calls_of_what_holds_it_and_of_what_is_beside_it():
+    paths = [
+        "",
+        "/q/0/question",
+        "/q/0/answers/1/reply",
+        "/q/0/answers/1/evidence/0",
+        "/q/0/type",
+        "/q/10/type",
+    ]
+    calls = [(path, Call(id=path, role="wrote", prompt="", model="", served="")) for path in paths]
+
+    def named(path):
+        return [call.id for call in calls_at(tuple(calls), path)]
+
+    assert named("/q/0/question") == ["", "/q/0/question", "/q/0/type"]
+    assert named("/q/0/answers/1/reply") == ["", "/q/0/answers/1/reply", "/q/0/answers/1/evidence/0"]
+    assert named("/q/0/answers/0/reply") == [""] and named("/q/1/question") == [""]
+
+
+@pytest.mark.parametrize("last", [Refused("no"), Provider("gone"), "still no JSON"])
+def test_a_failure_has_the_calls_that_led_to_it(last):
+    with pytest.raises(Failure) as raised:
+        trace("no JSON", last)
+    assert [call.id for call in failed_calls(raised.value)] == ["1", "2"]

@@ -5,7 +5,7 @@ import pytest
 from datagen.config import ExportOptions
 from datagen.dialogue.checks import check_dialogue
 from datagen.dialogue.grid import make_turns
-from datagen.llm.text import count_words, normalised
+from datagen.llm.text import content, count_words, normalised, tokens
 from datagen.llm.wordings import wordings
 from datagen.records import Narration
 from tests.llm.material import COOKING, make, measures, steps, talk
@@ -58,6 +58,25 @@ def test_a_point_in_time_is_over_with_its_segment():
     ]
     ends = [a.evidence_end for a in replies(make(points, 30, type="1qna").only)]
     assert ends == [9, 20, 30]
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("material", [steps, talk])
+def test_every_text_names_its_wording_and_the_lines_it_repeats(material, seed):
+    lines = {told.key: told for told in material()}
+    made = make(material(), seed=seed, type="nqna")
+    for one in made.dialogues:
+        for text in (*one.questions, *replies(one)):
+            file, _, name = text.wording.rpartition("/")
+            assert not text.wording or (name in wordings() and file.startswith("rules/v"))
+            repeated = content(normalised(" ".join(lines[key].text for key in text.keys)).split())
+            said = content(normalised(text.text).split())
+            own = {w for line in wordings().get(name, ()) for w in normalised(line).split()}
+            absent = {
+                w for kind in ("never_event", "never_mention") for x in wordings()[kind] for w in tokens(x)
+            }
+            assert set(said) <= {*repeated, *own, *absent}
+            assert text.keys or text in one.questions
 
 
 @pytest.mark.parametrize("seed", SEEDS)

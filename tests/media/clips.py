@@ -96,10 +96,11 @@ def seen(
     start: float = 0.0,
     end: float | None = None,
     scenes: SceneOptions | None = None,
+    writes_frames: bool = True,
     **frames: float,
 ) -> Watched:
-    options = FrameOptions(**frames)  # type: ignore[arg-type]
-    return watch(Location(str(path)), Location(str(folder)), start, end, scenes or SceneOptions(), options)
+    options, places = FrameOptions(**frames), (Location(str(path)), Location(str(folder)))  # type: ignore[arg-type]
+    return watch(*places, start, end, scenes or SceneOptions(), options, writes_frames)
 
 
 def frames_in(folder: Path) -> list[Path]:

@@ -1,4 +1,5 @@
 import itertools
+import math
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -76,6 +77,18 @@ def test_the_same_bytes_from_fewer_pictures(
 @pytest.mark.parametrize("name", [*CASES, *REMADE])
 def test_pictures_are_left_out(clips: dict[str, Path], name: str) -> None:
     assert looked_at(clips[name], 2.0) < 0.72 * looked_at(clips[name], None)
+
+
+@pytest.mark.parametrize("name", [*CASES, *REMADE])
+def test_without_frames_they_are_only_counted_and_fewer_pictures_decoded(
+    clips: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    path = clips[name]
+    with_frames = seen(path, tmp_path / "with", interval=0.5)
+    without = seen(path, tmp_path / "without", writes_frames=False, interval=0.5)
+    assert frames_in(tmp_path / "without") == [] and (tmp_path / "without").is_dir()
+    assert (without.duration, without.frame_count) == (with_frames.duration, with_frames.frame_count)
+    assert looked_at(path, math.inf) < looked_at(path, 0.5)
 
 
 @pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])

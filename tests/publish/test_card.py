@@ -7,10 +7,14 @@ import pytest
 import yaml
 from datasets import load_dataset
 from huggingface_hub import DatasetCard
+from msgspec.structs import replace
 
 from datagen.errors import UsageError
 from datagen.publish.card import CONFIGS, Published, card_text, write_card
 from datagen.publish.licences import Terms
+from datagen.records import Call
+from tests.export.samples import built
+from tests.inspect.samples import config, cooking, write
 from tests.publish.samples import dataset
 
 HOSTILE = "</code>`|\n---\n# <script>alert(1)</script> [x](javascript:1) ``` \u202eevil \\| www.evil.example"
@@ -34,6 +38,24 @@ def test_the_hubs_parser_reads_the_card_and_its_configurations_load(tmp_path):
             )
     for text in ("`rule`", "seed 0", "2512.06810", "live_whisperx", "position", "dialogues_per_shard"):
         assert text in card.text
+
+
+def test_all_prompts_that_had_a_part_are_named(tmp_path):
+    def call(prompt, role="wrote"):
+        return Call(id="0" * 32, role=role, prompt=prompt, model="m", served="m")
+
+    made = built(cooking("v1"), id="v1", frames=60)
+    (asked,) = made.dialogues[0].questions
+    judged = (call("n_qna/v2:aa"), call("judge/v1:bb", "judged"))
+    answers = tuple(replace(answer, calls=judged) for answer in asked.answers)
+    question = replace(asked, answers=answers, calls=(call("silence/v1:cc"),))
+    captions = tuple(replace(one, calls=(call("caption/v1:dd+repair/v1:ee"),)) for one in made.captions)
+    dialogue = replace(made.dialogues[0], questions=(question,))
+    out = write(tmp_path / "out", [replace(made, captions=captions, dialogues=(dialogue,))], config())
+    card = DatasetCard.load(write_card(out))
+    said = next(line for line in card.text.splitlines() if line.startswith("Prompts that"))
+    names = ("caption/v1:dd", "judge/v1:bb", "n_qna/v2:aa", "repair/v1:ee", "silence/v1:cc")
+    assert said.endswith(f": {', '.join(f'`{name}`' for name in names)}.")
 
 
 def test_the_same_dataset_gives_the_same_card(tmp_path):
@@ -98,7 +120,7 @@ def test_names_from_outside_are_no_markup():
             assert len(spans) % 2 == 1
             assert not any("script" in text or "evil" in text for text in spans[::2])
         if line.startswith("|") and "script" in line:
-            assert line.count("|") in (4, 6)
+            assert line.count("|") in (4, 7)
     fenced = card.text.split("```yaml\n")[1]
     assert yaml.safe_load(fenced[: fenced.index("\n```")])["name"] == HOSTILE
 

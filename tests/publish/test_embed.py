@@ -5,6 +5,8 @@ import pytest
 from datasets import Features, Image, List
 
 from datagen.errors import UsageError
+from datagen.export import embed as embedding
+from datagen.export.embed import frame_file
 from datagen.export.shards import shard_index
 from datagen.inspect.dataset import read_rows
 from datagen.publish import embed
@@ -46,7 +48,7 @@ def test_row_groups_are_bounded(out, tmp_path, monkeypatch):
     sft = sorted((out / "sft").glob("*.parquet"))
     groups = group_sizes(write_embedded(out, sft, tmp_path))
     assert max(groups) <= 16
-    monkeypatch.setattr(embed, "GROUP_BYTES", 1)
+    monkeypatch.setattr(embedding, "GROUP_BYTES", 1)
     assert max(group_sizes(write_embedded(out, sft, tmp_path))) == 1
 
 
@@ -84,4 +86,4 @@ def test_no_path_leads_out_of_the_dataset(out, tmp_path):
     (out / "frames" / "secret.jpg").touch()
     for path in ("frames/../../etc/000001.jpg", "/etc/passwd", "frames/../000001.jpg", "frames/secret.jpg"):
         with pytest.raises(UsageError, match="no such frame"):
-            embed._frame(out, path)
+            frame_file(out, path)

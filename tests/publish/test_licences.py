@@ -1,11 +1,15 @@
 """Which licences are open, and what a person has to say of the others."""
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from datagen.errors import UsageError
-from datagen.publish.licences import hub_licence, open_grants, read_grants
+from datagen.publish.licences import hub_licence, licence_ledger, open_grants, read_grants
+from tests.export.samples import built
+from tests.inspect.samples import cooking, write
 from tests.publish.samples import dataset
 
 
@@ -57,7 +61,11 @@ def test_grants_by_source_and_licence(tmp_path):
         ("Ego4D", 1, False),
     ]
     assert grants.withheld == 2
-    assert open_grants(out) == grants
+    # Without anybody's word the same is whole, and the third is no case of times alone.
+    opened = open_grants(out)
+    assert opened.whole == grants.whole
+    assert [row["published"] for row in licence_ledger(grants.terms)] == ["timestamps", "whole", "timestamps"]
+    assert [row["published"] for row in licence_ledger(opened.terms)] == ["timestamps", "whole", "refused"]
     assert read_grants(out, ok=["ego4d", "none"]).withheld == 0
     with pytest.raises(
         UsageError, match=r"'Ego5D': no video has this licence; there are 'cc0', 'ego4d', 'none'"
@@ -65,3 +73,33 @@ def test_grants_by_source_and_licence(tmp_path):
         read_grants(out, ok=["Ego4D", "Ego5D"])
     with pytest.raises(UsageError, match="holds no videos"):
         read_grants(tmp_path / "elsewhere")
+
+
+def test_texts_under_a_licence_of_their_own_are_published_as_the_stricter_of_the_two_allows(tmp_path):
+    videos = [
+        replace(made, video=replace(made.video, licence=licence, sidecar="a.srt", sidecar_licence=texts))
+        for made, licence, texts in (
+            (built(cooking(f"v{n}"), id=f"v{n}", frames=60), *both)
+            for n, both in enumerate([("CC0", ""), ("CC0", "CC0"), ("CC0", "Ego4D"), ("", "CC0")])
+        )
+    ]
+    out = write(tmp_path / "out", videos)
+    with pytest.raises(UsageError, match='1 videos are under "Ego4D"'):
+        read_grants(out)
+    assert read_grants(out, timestamps=["ego4d"]).whole == {"v0": "CC0", "v1": "CC0"}
+    assert read_grants(out, ok=["ego4d"]).whole == {"v0": "CC0", "v1": "CC0", "v2": "CC0"}
+    rows = licence_ledger(open_grants(out).terms)
+    assert [(r["licence"], r["sidecar_licence"], r["videos"], r["published"]) for r in rows] == [
+        ("", "CC0", 1, "timestamps"),
+        ("CC0", "", 2, "whole"),
+        ("CC0", "Ego4D", 1, "refused"),
+    ]
+    hours = sum(made.watched.duration for made in videos) / 3600
+    assert sum(row["hours"] for row in rows) == pytest.approx(hours, abs=1e-3)
+
+
+def test_datasets_of_an_earlier_version_know_no_licence_of_texts(tmp_path):
+    out = dataset(tmp_path, ["CC0", None])
+    for path in (out / "videos").glob("*.parquet"):
+        pq.write_table(pq.read_table(path).drop_columns(["sidecar_licence"]), path)
+    assert open_grants(out).whole == {"v00": "CC0"}

@@ -2,6 +2,7 @@ import json
 import os
 from pathlib import Path
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -150,6 +151,7 @@ def test_a_row_carries_all_its_columns(tmp_path: Path) -> None:
         "licence": "CC0",
         "source": "mine",
         "sidecar": "s/notes.json",
+        "sidecar_licence": "Ego4D",
         "language": "de",
         "comment": {"ignored": True},
     }
@@ -164,6 +166,10 @@ def test_a_row_carries_all_its_columns(tmp_path: Path) -> None:
         "de",
     )
     assert (entry.sidecar, entry.sidecar_size) == (str(tmp_path / "s/notes.json"), 2)
+    assert entry.sidecar_licence == "Ego4D"
+    # Without the column an entry is what it was before there was one, and so is the key of its results.
+    ([plain], _) = list_videos(rows_as_jsonl(tmp_path, {"path": "v/a.mp4"}))
+    assert b"sidecar_licence" not in msgspec.json.encode(plain)
 
 
 def test_the_three_kinds_of_manifest_say_the_same(tmp_path: Path) -> None:

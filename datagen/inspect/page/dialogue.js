@@ -8,7 +8,7 @@ function drawDialogue(page) {
   const video = page.video;
   const facts = [page.type, `by ${page.by}`, `goes to ${video.split}`, `${clock(video.duration)} min`,
     `${video.width}×${video.height}`, video.source, video.licence && `licence ${video.licence}`,
-    page.questions.map((question) => question.kind).join(", ")];
+    [...new Set(page.questions.map((question) => question.kind))].join(", ")];
   const chips = el("div", "");
   for (const fact of facts.filter(Boolean)) chips.append(text("bdi", "chip", fact), " ");
   if (video.partial) chips.append(text("bdi", "chip flag", `partly read: ${video.partial}`));
@@ -28,7 +28,8 @@ function flagList(name, flags, count, page) {
   const list = el("ul", "flags");
   for (const flag of flags) {
     const item = flag.item === page.id ? "" : ` ${flag.item.replace(page.id, "")}`;
-    list.append(el("li", "", el("b", "severe", flag.code), ` ${flag.stage}${item}: `, text("bdi", "", flag.detail)));
+    list.append(el("li", "", el("b", "severe", flag.code), ` ${flag.stage}${item}: `, text("bdi", "", flag.detail),
+      ...promptsAndReplies(page, flag.calls)));
   }
   if (count > flags.length) list.append(el("li", "soft", `and ${count - flags.length} more`));
   const folded = el("details", "", el("summary", "", `${name}: ${count}`), list);
@@ -249,19 +250,20 @@ function showFrame(view, frame) {
 function showQuestion(view, question, number) {
   show(view, null, text("h3", "", question.text), pairs(["kind", question.kind], ["asked at", clock(question.time)],
     ["answers", String(question.answers.length)], ["written by", view.page.by]),
-    ...question.answers.map((answer) => el("p", "", button(`bubble say ${tint(number)}`, answer.text,
+    ...promptsAndReplies(view.page, question.calls), ...question.answers.map((answer) => el("p", "", button(`bubble say ${tint(number)}`, answer.text,
       () => showAnswer(view, answer, number)))));
 }
 
 function showSegments(view, segments) {
   const [first, last] = [segments[0], segments.at(-1)];
   show(view, null, el("h3", "", `Seen and heard, ${span([first.start, last.end])}`),
-    frames(view, first.start, last.end), ...segments.flatMap(caption));
+    frames(view, first.start, last.end), ...segments.flatMap((segment) => caption(view, segment)));
 }
 
-function caption(segment) {
+function caption(view, segment) {
   return [el("p", "soft", span([segment.start, segment.end])),
-    pairs(["seen", segment.seen], ["heard", segment.heard], ["by", segment.by])];
+    pairs(["seen", segment.seen], ["heard", segment.heard], ["by", segment.by]),
+    ...promptsAndReplies(view.page, segment.calls)];
 }
 
 function showAnswer(view, answer, number) {
@@ -269,12 +271,11 @@ function showAnswer(view, answer, number) {
   const question = page.questions[number];
   const [start, end] = answer.evidence_span;
   const given = answer.turn === null ? "on no turn" : clock(page.turns[answer.turn]);
-  const calls = answer.calls.length ? answer.calls : page.calls.map((_, call) => call);
   show(view, answer, text("h3", "long", answer.text), pairs(["to", question.text], ["given", given],
     ["evidence", span([start, end])], ["due", answer.immediate ? "at once" : span(answer.reply_span)],
     ["rests on", answer.modality], ["written by", page.by]),
-    frames(view, start, end), ...answer.evidence.flatMap((segment) => caption(page.segments[segment])),
-    ...calls.flatMap((call) => promptAndReply(page.calls[call])));
+    ...promptsAndReplies(page, answer.calls),
+    frames(view, start, end), ...answer.evidence.flatMap((segment) => caption(view, page.segments[segment])));
 }
 
 function frames(view, start, end) {
@@ -292,9 +293,15 @@ function frames(view, start, end) {
   return grid;
 }
 
-function promptAndReply(call) {
+const promptsAndReplies = (page, calls) => calls.map((number) => promptAndReply(page, page.calls[number]));
+
+function promptAndReply(page, call) {
   const folded = (name, content) => el("details", "", el("summary", "", name), text("pre", "", content));
-  return [el("p", "soft", `${call.model}, prompt ${call.prompt}`),
-    folded("system prompt", index.systems[call.system]), folded("prompt", call.user),
-    folded("raw reply", call.reply)];
+  const names = call.prompt.split("+").map((one) => one.split(":")[0]).join(" + ");
+  const said = page.texts[call.id];
+  return el("details", "call", text("summary", "", `${call.role} by ${call.served || call.model}, ${names}`),
+    el("p", "soft", `prompt ${call.prompt}, call ${call.id}`),
+    ...(said ? [el("p", "soft", "raw reply"), text("pre", "", said.reply),
+      folded("prompt", said.user.map((line) => page.lines[line]).join("\n")),
+      folded("system prompt", index.systems[said.system])] : [el("p", "note", index.missing)]));
 }

@@ -48,50 +48,87 @@ const clock = (seconds) => {
 
 // ---- verdicts: kept in this browser where it lets us, saved as a file by the reader
 
-const STORE = `verdicts:${index.dataset}`;
-const verdicts = new Map(load());
+// A verdict is on a dialogue as it is: it lasts through a rebuild that leaves the dialogue the same.
+const STORE = "datagen.verdicts";
+const JUDGE = "datagen.judge";
+const keyOf = (row) => JSON.stringify([row.id, row.content]);
+const verdicts = new Map(Object.entries(recall(STORE) || {}));
 
-function load() {
+function recall(name) {
   try {
-    return Object.entries(JSON.parse(localStorage.getItem(STORE)) || {});
+    return JSON.parse(localStorage.getItem(name));
   } catch {
-    return [];
+    return null;
   }
+}
+
+function keep(name, value) {
+  try {
+    localStorage.setItem(name, JSON.stringify(value));
+  } catch {
+    // Without storage the verdicts last as long as the page.
+  }
+}
+
+const verdictOn = (row) => verdicts.get(keyOf(row)) || { verdict: "none", defects: [] };
+const isJudged = (row) => verdictOn(row).verdict !== "none";
+
+function give(verdict, defects) {
+  const row = index.rows[state.current];
+  verdicts.set(keyOf(row), { verdict, defects, time: new Date().toISOString() });
+  keep(STORE, Object.fromEntries(verdicts));
+  showVerdict();
 }
 
 function judge(verdict) {
   if (state.current === null) return;
-  const id = index.rows[state.current].id;
-  if (verdicts.get(id) === verdict) verdicts.delete(id);
-  else verdicts.set(id, verdict);
-  try {
-    localStorage.setItem(STORE, JSON.stringify(Object.fromEntries(verdicts)));
-  } catch {
-    // Without storage the verdicts last as long as the page.
-  }
-  showVerdict();
+  // The same once more takes it back.
+  give(verdictOn(index.rows[state.current]).verdict === verdict ? "none" : verdict, []);
+}
+
+function defect(number) {
+  const given = state.current === null ? null : verdictOn(index.rows[state.current]);
+  const code = index.defects[number]?.[0];
+  if (!code || given?.verdict !== "bad") return;
+  const others = given.defects.filter((one) => one !== code);
+  give("bad", others.length < given.defects.length ? others : [...others, code]);
 }
 
 function showVerdict() {
-  const verdict = state.current === null ? null : verdicts.get(index.rows[state.current].id);
+  const given = state.current === null ? null : verdictOn(index.rows[state.current]);
   for (const name of ["good", "bad"]) {
-    $(name).classList.toggle("on", verdict === name);
-    $(name).setAttribute("aria-pressed", verdict === name);
+    $(name).classList.toggle("on", given?.verdict === name);
+    $(name).setAttribute("aria-pressed", given?.verdict === name);
   }
-  const known = index.rows.filter((row) => verdicts.has(row.id)).length;
+  $("defects").hidden = given?.verdict !== "bad";
+  $("defects").replaceChildren(...index.defects.map(([code, name], number) => {
+    const made = button(given?.defects.includes(code) ? "on" : "", `${number + 1} ${name}`, () => defect(number));
+    made.title = code;
+    return made;
+  }));
+  const known = index.rows.filter(isJudged).length;
   $("download").textContent = `${known} verdict${known === 1 ? "" : "s"} ↓`;
-  $("download").disabled = !known;
+  $("download").disabled = !index.rows.some((row) => verdicts.has(keyOf(row)));
 }
 
+// What was taken back is told too: it may have been read before.
 function verdictLines() {
-  const judged = index.rows.filter((row) => verdicts.has(row.id));
-  return judged.map((row) => JSON.stringify({ dialogue_id: row.id, verdict: verdicts.get(row.id) }) + "\n").join("");
+  const given = index.rows.filter((row) => verdicts.has(keyOf(row)));
+  const judge = $("judge").value.trim();
+  const lines = given.map((row) => ({ dialogue_id: row.id, content: row.content, judge, ...verdictOn(row) }));
+  return lines.map((line) => JSON.stringify(line) + "\n").join("");
 }
 
 function download() {
+  const name = $("judge").value.trim();
+  $("judge").classList.toggle("wanted", !name);
+  if (!name) {
+    $("judge").focus();
+    return;
+  }
   const link = el("a");
   link.href = URL.createObjectURL(new Blob([verdictLines()], { type: "application/jsonl" }));
-  link.download = "verdicts.jsonl";
+  link.download = `verdicts-${name.replace(/[^\p{L}\p{N}]+/gu, "-")}.jsonl`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
@@ -105,7 +142,8 @@ function card(number, order) {
   body.append(strip(row));
   const chips = el("div");
   for (const code of row.flags) chips.append(el("span", "chip flag", code), " ");
-  if (verdicts.has(row.id)) chips.append(el("span", `chip ${verdicts.get(row.id)}`, verdicts.get(row.id)));
+  const { verdict } = verdictOn(row);
+  if (isJudged(row)) chips.append(el("span", `chip ${verdict}`, verdict));
   if (chips.childNodes.length) body.append(chips);
   const link = el("a", "card", row.frame ? picture(row.video, row.frame) : el("span", "none"), body);
   link.href = `#${encodeURIComponent(row.id)}`;
@@ -167,10 +205,19 @@ function route() {
 }
 
 function showRun() {
+  const left = index.sample.filter((number) => !isJudged(index.rows[number])).length;
+  $("judged").textContent = `${index.sample.length} drawn, ${index.sample.length - left} judged in this browser`;
+  $("unjudged").disabled = !left;
+  showDrawn();
   fill("random", index.random, index.random, "None.");
   fill("worst", index.worst, index.worst, "No dialogue has a flag.");
   turnPage(state.page);
   scrollTo(0, state.scroll);
+}
+
+// A hundred cards, which cost as much as all others: made when somebody wants to see them.
+function showDrawn() {
+  if ($("drawn").open) fill("sample", index.sample, index.sample, "None.");
 }
 
 function showDialogue(number) {
@@ -181,6 +228,12 @@ function showDialogue(number) {
   $("next").disabled = at === state.order.length - 1;
   $("dialogue").replaceChildren(...drawDialogue(JSON.parse($(`page-${number}`).textContent)));
   scrollTo(0, 0);
+}
+
+function judgeNext() {
+  state.order = index.sample;
+  const next = index.sample.find((number) => !isJudged(index.rows[number]));
+  if (next !== undefined) location.hash = encodeURIComponent(index.rows[next].id);
 }
 
 function move(step) {
@@ -199,6 +252,7 @@ const KEYS = {
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "INPUT") return;
   KEYS[event.key]?.();
+  if (/^[1-9]$/.test(event.key)) defect(event.key - 1);
 });
 addEventListener("hashchange", route);
 $("previous").addEventListener("click", KEYS.k);
@@ -206,6 +260,10 @@ $("next").addEventListener("click", KEYS.j);
 $("good").addEventListener("click", KEYS.g);
 $("bad").addEventListener("click", KEYS.b);
 $("download").addEventListener("click", download);
+$("judge").value = recall(JUDGE) || "";
+$("judge").addEventListener("input", () => keep(JUDGE, $("judge").value));
+$("unjudged").addEventListener("click", judgeNext);
+$("drawn").addEventListener("toggle", showDrawn);
 $("search").addEventListener("input", search);
 $("back").addEventListener("click", () => turnPage(state.page - 1));
 $("forth").addEventListener("click", () => turnPage(state.page + 1));

@@ -1,0 +1,1 @@
+"""What a trainer imports: the rollout and the reward of RL, for verl."""
