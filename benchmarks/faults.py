@@ -3,32 +3,38 @@
     python -m benchmarks.faults [--times 5] [--videos 40] [--seed 0] [FAULT ...]
 
 Each fault strikes a build, at random moments after the endpoint has begun to answer, so many times; then the
-same command runs to its end. The endpoint notes when each good response was sent, by the exact body of its
-request. `paid twice` counts the responses that were asked for again though they had been sent 50 ms before
-the fault; `lost` the videos, captions and dialogues that are neither in the dataset nor in its
-rejections; `left` the processes that still live ten seconds later; `same`: the shards are an unhurt build's.
+same command runs to its end. `paid twice` counts the responses that had arrived and were asked for again, by
+the exact body of the request. One had arrived when the client's process had read all of it, as the system's
+table of connections says, and then either sent another request on the same connection or lived .1 s longer;
+or when it is in the ledger or a spool after the fault.
+`lost`: the videos, captions and dialogues that are neither in the dataset nor in its rejections; `left`: the
+processes that still live ten seconds later; `same`: whether the shards are an unhurt build's.
 """
 
 import argparse
 import asyncio
+import contextlib
+import json
 import os
 import random
 import resource
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
 
 from benchmarks.model_builds import (
-    KEY,
+    NUMBERED,
     ROOT,
+    Ended,
     Endpoint,
     build,
     build_command,
@@ -37,12 +43,11 @@ from benchmarks.model_builds import (
     unaccounted,
 )
 from tests.llm.bad_server import BadServer
+from tests.model_server import KEY
 
 AT_A_TIME = 8
-ARRIVAL = 0.05
-"""Seconds an answer may lie unread on a busy machine."""
-LATE = 1.0
-"""Seconds after a fault in which calls of what has died are still answered; no new process calls by then."""
+SECONDS = 0.25
+"""Of a call."""
 
 _CLOCK = """
 import random, time
@@ -53,9 +58,8 @@ time.time_ns = lambda: int(time.time() * 1e9)
 
 
 class Row(NamedTuple):
-    """What a fault did."""
+    """What faults did."""
 
-    fault: str
     times: int
     lost: int
     paid_twice: int
@@ -69,51 +73,73 @@ class Scene:
     def __init__(self, videos: Path, out: Path, endpoint: Endpoint, url: str, seed: int) -> None:
         self.videos = videos
         self.out = out
+        self.said = out.with_suffix(".log")
         self.endpoint = endpoint
         self.chance = random.Random(seed)
         self.options = (*model_options(url), "--max-in-flight", str(AT_A_TIME), "--workers", "2", "--quiet")
-        self.moments: list[float] = []
-        """When the fault struck."""
+        self.noted: set[int] = set()
+        """Numbers of the calls that were in the ledger or a spool after a fault."""
         self.family: set[psutil.Process] = set()
 
     def start(self, *more: str, **popen: Any) -> psutil.Popen:
         """Start the build."""
         env = os.environ | {"OPENAI_API_KEY": KEY, "PYTHONPATH": str(ROOT)} | popen.pop("env", {})
         command = build_command(self.videos, self.out, *self.options, *more)
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        return psutil.Popen(command, cwd=ROOT, env=env, **quiet, **popen)
+        with self.said.open("ab") as said:
+            return psutil.Popen(command, cwd=ROOT, env=env, stdout=said, stderr=said, **popen)
 
     async def moment(self, process: psutil.Popen) -> bool:
         """Wait for a random moment after the next new answer; False when the build has ended by then."""
         before = len(self.endpoint.paid)
         while len(self.endpoint.paid) == before and process.poll() is None:
             await asyncio.sleep(0.002)
-        await asyncio.sleep(self.chance.uniform(0, 0.6))
+        await asyncio.sleep(self.chance.uniform(0, 1.2 * SECONDS))
         if process.poll() is not None:
             return False
         self.family |= {process, *process.children(recursive=True)}
         return True
 
-    def strike(self, act: Callable[[], object]) -> None:
-        """Let the fault happen, now."""
-        act()
-        self.moments.append(time.time())
-
-    async def ended(self, process: psutil.Popen) -> int:
-        """Wait for the build and for the endpoint's last answers; the exit status."""
+    async def expect(self, process: psutil.Popen, wanted: int) -> None:
+        """Wait for a build. Raises RuntimeError when it has another exit status."""
         status = await asyncio.to_thread(process.wait, 300)
+        if status != wanted:
+            raise RuntimeError(f"exit status {status}, not {wanted}: {self.said.read_text()[-2000:]}")
+
+    async def ended(self, process: psutil.Popen, wanted: int) -> None:
+        """Wait for a build and for the endpoint's last answers, and see what has been noted."""
+        await self.expect(process, wanted)
         quiet = 0
         while quiet < 20:
             await asyncio.sleep(0.01)
             quiet = 0 if self.endpoint.in_flight else quiet + 1
-        return int(status)
+        self.noted |= noted(self.out / ".work")
 
     def paid_twice(self) -> int:
-        """Answers asked for again though they had arrived: but for those sent about when a fault struck."""
-        return sum(
-            not any(moment - ARRIVAL < paid.at < moment + LATE for moment in self.moments)
-            for paid in self.endpoint.paid_again
-        )
+        """Answers that had arrived and were asked for again."""
+        return sum(paid.arrived or paid.number in self.noted for paid in self.endpoint.paid_again)
+
+
+def noted(work: Path) -> set[int]:
+    """Numbers of the calls whose results are in the ledger or a spool; neither is changed by looking."""
+    tokens = [
+        event["cost"]["prompt_tokens"]
+        for spool in work.glob("spool/*.jsonl")
+        for event in whole_lines(spool)
+        if event.get("cost")
+    ]
+    with tempfile.TemporaryDirectory() as place:
+        for path in work.glob("ledger.sqlite*"):
+            shutil.copy(path, place)
+        with contextlib.closing(sqlite3.connect(Path(place) / "ledger.sqlite")) as database:
+            tokens += [found for (found,) in database.execute("SELECT prompt_tokens FROM calls")]
+    return {found - NUMBERED for found in tokens}
+
+
+def whole_lines(spool: Path) -> Iterator[dict[str, Any]]:
+    """Its events, but for one that was torn."""
+    for line in spool.read_bytes().splitlines():
+        with contextlib.suppress(ValueError):
+            yield json.loads(line)
 
 
 def shards(out: Path) -> dict[str, bytes]:
@@ -121,87 +147,93 @@ def shards(out: Path) -> dict[str, bytes]:
     return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.glob("*/*.parquet"))}
 
 
-async def driver_ends(scene: Scene, number: int, *more: str) -> int | None:
-    """Send the driver a signal; its exit status, None when it had ended before."""
+async def driver_ends(scene: Scene, number: int, status: int, *more: str, **popen: Any) -> bool:
+    """Send the driver a signal, of which it has to end with that exit status."""
+    process = scene.start(*more, **popen)
+    struck = await scene.moment(process)
+    if struck:
+        process.send_signal(number)
+    await scene.ended(process, status if struck else 0)
+    return struck
+
+
+async def killed(scene: Scene, *more: str, **popen: Any) -> bool:
+    """kill -9 of the driver."""
+    return await driver_ends(scene, signal.SIGKILL, -signal.SIGKILL, *more, **popen)
+
+
+async def told_to_stop(scene: Scene, number: int, *more: str) -> bool:
+    """A signal to stop: the exit status is 130."""
+    return await driver_ends(scene, number, 130, *more)
+
+
+async def torn(scene: Scene) -> bool:
+    """kill -9, and the last write to the ledger is torn off."""
+    struck = await killed(scene)
+    log = scene.out / ".work" / "ledger.sqlite-wal"
+    if struck and log.stat().st_size:
+        os.truncate(log, scene.chance.randrange(log.stat().st_size))
+    return struck
+
+
+async def clock(scene: Scene) -> bool:
+    """In all its processes the clock jumps by up to an hour, back and forth, whenever it is read; a kill."""
+    place = scene.out.with_name("clock")
+    place.mkdir(exist_ok=True)
+    (place / "sitecustomize.py").write_text(_CLOCK)
+    return await killed(scene, env={"PYTHONPATH": f"{place}:{ROOT}"})
+
+
+async def part_killed(scene: Scene, kind: str, *more: str) -> bool:
+    """kill -9 of one of the processes whose command line holds `kind`; the build goes on."""
     process = scene.start(*more)
     struck = await scene.moment(process)
     if struck:
-        scene.strike(lambda: process.send_signal(number))
-    status = await scene.ended(process)
-    return status if struck else None
-
-
-async def killed(scene: Scene, *more: str) -> None:
-    """kill -9 of the driver."""
-    await driver_ends(scene, signal.SIGKILL, *more)
-
-
-async def torn(scene: Scene) -> None:
-    """kill -9, and the last write to the ledger is torn off."""
-    await killed(scene)
-    log = scene.out / ".work" / "ledger.sqlite-wal"
-    if log.exists() and log.stat().st_size:
-        os.truncate(log, scene.chance.randrange(log.stat().st_size))
-
-
-async def told_to_stop(scene: Scene, number: int, *more: str) -> None:
-    """A signal to stop: the exit status is 130."""
-    status = await driver_ends(scene, number, *more)
-    if status not in (130, None):
-        raise RuntimeError(f"exit status {status} after signal {number}")
-
-
-async def part_killed(scene: Scene, kind: str, *more: str) -> None:
-    """kill -9 of one of the processes whose command line holds `kind`; the build goes on."""
-    process = scene.start(*more)
-    if await scene.moment(process):
         found = [one for one in process.children(recursive=True) if kind in " ".join(one.cmdline())]
-        scene.strike(scene.chance.choice(found).kill)
-    expect(await scene.ended(process), 0)
+        scene.chance.choice(found).kill()
+    await scene.ended(process, 0)
+    return struck
 
 
-async def second_driver(scene: Scene) -> None:
+async def second_driver(scene: Scene) -> bool:
     """A second build into the same folder, which is told and leaves."""
     process = scene.start()
-    if await scene.moment(process):
-        scene.strike(lambda: expect(scene.start("--backend", "local").wait(60), 2))
-    expect(await scene.ended(process), 0)
+    struck = await scene.moment(process)
+    if struck:
+        process.suspend()  # it shall not end meanwhile
+        await scene.expect(scene.start("--backend", "local"), 2)
+        process.resume()
+    await scene.ended(process, 0)
+    return struck
 
 
-async def full_disk(scene: Scene) -> None:
-    """No file may grow beyond a size that is soon reached: replies under way then cannot be written down."""
+async def full_disk(scene: Scene) -> bool:
+    """No file may grow beyond a size that is soon reached. Replies under way then cannot be written down:
+    they are not counted as arrived.
+    """
     sizes = [path.stat().st_size for path in (scene.out / ".work").glob("ledger.sqlite*")]
     most = max([1 << 16, *sizes]) + scene.chance.randrange(20_000, 60_000)
     process = scene.start(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)))
-    status = await scene.ended(process)
-    if status not in (0, 2):
-        raise RuntimeError(f"exit status {status} where no file may grow")
+    struck = bool(await asyncio.to_thread(process.wait, 300))
+    await scene.ended(process, 2 if struck else 0)
+    for paid in chain.from_iterable(scene.endpoint.paid.values()):
+        paid.arrived = paid.number in scene.noted
+    return struck
 
 
-async def read_only(scene: Scene) -> None:
+async def read_only(scene: Scene) -> bool:
     """The output cannot be written at all."""
     place = scene.out.with_name("read-only")
     place.mkdir(exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(place)], check=True)
     try:
-        ended = await build(scene.videos, place / "out", *scene.options)
-        expect(ended.status, 2)
+        expect(await build(scene.videos, place / "out", *scene.options), 2)
     finally:
         subprocess.run(["umount", str(place)], check=True)
+    return True
 
 
-async def clock(scene: Scene) -> None:
-    """In all its processes the clock jumps by up to an hour, back and forth, whenever it is read."""
-    place = scene.out.with_name("clock")
-    place.mkdir(exist_ok=True)
-    (place / "sitecustomize.py").write_text(_CLOCK)
-    process = scene.start(env={"PYTHONPATH": f"{place}:{ROOT}"})
-    if await scene.moment(process):
-        scene.strike(process.kill)
-    await scene.ended(process)
-
-
-async def node_killed(scene: Scene) -> None:
+async def node_killed(scene: Scene) -> bool:
     """kill -9 of one of three Ray nodes; the build goes on."""
     from ray.cluster_utils import Cluster
 
@@ -210,20 +242,24 @@ async def node_killed(scene: Scene) -> None:
     nodes = [cluster.add_node(num_cpus=0) for _ in range(2)]
     try:
         process = scene.start("--ray-address", cluster.address)
-        if await scene.moment(process):
-            scene.strike(lambda: cluster.remove_node(scene.chance.choice(nodes), allow_graceful=False))
-        expect(await scene.ended(process), 0)
+        struck = await scene.moment(process)
+        if struck:
+            cluster.remove_node(scene.chance.choice(nodes), allow_graceful=False)
+        await scene.ended(process, 0)
     finally:
         cluster.shutdown()
+    return struck
 
 
-def expect(status: int, wanted: int) -> None:
-    """Raises RuntimeError when an exit status is another one."""
-    if status != wanted:
-        raise RuntimeError(f"exit status {status}, not {wanted}")
+def expect(ended: Ended, wanted: int) -> None:
+    """Raises RuntimeError when a build has another exit status."""
+    if ended.status != wanted:
+        raise RuntimeError(f"exit status {ended.status}, not {wanted}: {ended.said[-2000:]}")
 
 
-Fault = Callable[[Scene], Awaitable[None]]
+Fault = Callable[[Scene], Awaitable[bool]]
+"""Returns whether it struck: the build may have come to its end before."""
+
 RAY = ("--backend", "ray")
 FAULTS: dict[str, tuple[str, Fault]] = {
     "driver": ("kill -9 of the driver", killed),
@@ -244,38 +280,36 @@ ENDS_WHOLE = ("child", "runner-ray", "node-ray", "second")
 """Faults that a build survives: it is begun anew for each."""
 
 
-async def try_fault(fault: str, times: int, videos: Path, folder: Path, seed: int = 0) -> Row:
-    """Let a fault happen so many times to builds of the videos in a new folder, then let the build end."""
-    name, happen = FAULTS[fault]
-    endpoint, lost, same, left = Endpoint(seconds=0.25), 0, True, 0
+async def try_faults(faults: list[str], videos: Path, folder: Path, seed: int = 0) -> Row:
+    """Let faults happen, one after the other, to builds of some videos, and let these come to their end."""
     decoded, fresh = folder / "decoded", folder / "fresh"
     if not fresh.exists():
         async with BadServer(Endpoint().behave) as server:
             await build(videos, decoded, "--quiet")  # The rules' build decodes: what is left are the calls.
-            expect((await build(videos, fresh, *model_options(server.url), "--quiet")).status, 0)
-    paid_twice = 0
-    for number in range(times if fault in ENDS_WHOLE else 1):
-        out = folder / f"{fault}-{number}"
-        if fault != "child":
+            shutil.copytree(decoded, fresh)
+            expect(await build(videos, fresh, *model_options(server.url), "--quiet"), 0)
+    todo, out, lost, paid_twice, left, same = list(faults), folder / "out", 0, 0, 0, True
+    while todo:
+        if todo[0] != "child":
             shutil.copytree(decoded, out)
-        endpoint = Endpoint(seconds=0.25)
+        endpoint = Endpoint(SECONDS)
         async with BadServer(endpoint.behave) as server:
-            scene = Scene(videos, out, endpoint, server.url, seed + number)
-            for _ in range(1 if fault in ENDS_WHOLE else times):
-                await happen(scene)
-            expect((await build(videos, out, *scene.options)).status, 0)
+            scene = Scene(videos, out, endpoint, server.url, seed + len(todo))
+            while todo and await FAULTS[todo[0]][1](scene):
+                if todo.pop(0) in ENDS_WHOLE:
+                    break
+            await scene.expect(scene.start(), 0)
         _, alive = await asyncio.to_thread(psutil.wait_procs, list(scene.family), 10)
         lost, left = lost + len(unaccounted(videos, out)), left + len(alive)
         paid_twice += scene.paid_twice()
         same = same and shards(out) == shards(fresh)
         shutil.rmtree(out)
-    return Row(name, times, lost, paid_twice, left, same)
+    return Row(len(faults), lost, paid_twice, left, same)
 
 
 def is_good(row: Row) -> bool:
-    """Nothing lost, left or changed, and nothing paid twice but what a full disk could not take."""
-    most = AT_A_TIME * row.times if row.fault == FAULTS["full"][0] else 0
-    return row.paid_twice <= most and (row.lost, row.left, row.same) == (0, 0, True)
+    """Nothing lost, paid twice, left behind or changed."""
+    return row[1:] == (0, 0, 0, True)
 
 
 async def print_table(args: argparse.Namespace, folder: Path) -> bool:
@@ -283,9 +317,9 @@ async def print_table(args: argparse.Namespace, folder: Path) -> bool:
     videos, good = make_videos(folder / "videos", args.videos), True
     print(f"{'fault':<32}{'times':>6}{'lost':>6}{'paid twice':>12}{'left':>6}  same")
     for fault in args.faults or FAULTS:
-        row = await try_fault(fault, args.times, videos, folder, args.seed)
+        row = await try_faults([fault] * args.times, videos, folder, args.seed)
         print(
-            f"{row.fault:<32}{row.times:>6}{row.lost:>6}{row.paid_twice:>12}{row.left:>6}  {row.same}",
+            f"{FAULTS[fault][0]:<32}{row.times:>6}{row.lost:>6}{row.paid_twice:>12}{row.left:>6}  {row.same}",
             flush=True,
         )
         good = good and is_good(row)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 import pyarrow.parquet as pq
+from msgspec import Struct
 
 from tests.llm.bad_server import BadServer, Call, completion, http
 from tests.model_server import KEY, answer_to
@@ -26,6 +27,9 @@ _SIZE, _FPS, _SCENE_SECONDS, _SCENES = (160, 120), 8, 5, 9
 
 _GREETING_TOKENS = 16
 """A build first asks whether the endpoint is there: no call that is accounted for, nor goes wrong."""
+
+NUMBERED = 1_000_000
+"""The tokens of a prompt say which call it was: so many more than its number."""
 
 
 def make_videos(folder: Path, count: int) -> Path:
@@ -52,13 +56,17 @@ Fault = Callable[[Call, bytes], Awaitable[bytes | None]]
 """What is sent instead of the good response; see `Behaviour`."""
 
 
-class Paid(NamedTuple):
+_GRACE = 0.1
+"""Seconds that a client has to note down what it has read."""
+
+
+class Paid(Struct):
     """A good response."""
 
-    at: float
-    """When it was sent."""
-    run: int
-    """The endpoint's `run` when its request came in."""
+    number: int
+    """Of its call."""
+    arrived: bool = False
+    """Whether the client's process has read it, and then lived a moment longer or sent another request."""
 
 
 class Endpoint:
@@ -72,23 +80,25 @@ class Endpoint:
     ) -> None:
         self._seconds, self._fault, self._share, self._most = seconds, fault, share, most
         self.in_flight = 0
-        self.run = 0
-        """The number of builds killed before: set by whoever kills them."""
         self.tries: Counter[str] = Counter()
         """Calls that came in, by the exact body."""
         self.paid: dict[str, list[Paid]] = {}
         """Good responses by the exact body."""
+        self._last: dict[asyncio.StreamWriter, Paid] = {}
+        self._following: set[asyncio.Task[None]] = set()
         self.faulty = 0
 
     async def behave(self, call: Call) -> bytes | None:
         """Answer one call."""
+        if call.send in self._last:
+            self._last.pop(call.send).arrived = True
         if call.header("authorization") != f"Bearer {KEY}":
             return http(401, {"error": {"message": f"wrong key {call.header('authorization')}"}})
         if call.body["model"] != MODEL:
             return http(404, {"error": {"message": "no such model", "code": "model_not_found"}})
         if call.body.get("max_tokens", 0) <= _GREETING_TOKENS:
             return http(200, completion("OK", id=f"chatcmpl-{call.number}", model=MODEL))
-        run, body = self.run, hashlib.blake2b(json.dumps(call.body).encode(), digest_size=8).hexdigest()
+        body = hashlib.blake2b(json.dumps(call.body).encode(), digest_size=8).hexdigest()
         self.tries[body] += 1
         chance = hashlib.blake2b(f"{body} {self.tries[body]}".encode(), digest_size=4).digest()
         self.in_flight += 1
@@ -97,20 +107,41 @@ class Endpoint:
                 self.faulty += 1
                 return http(429, {"error": {"message": "too many requests"}})
             content = _content(call.body)
-            good = http(200, completion(content, id=f"chatcmpl-{call.number}", model=MODEL))
+            usage = {"prompt_tokens": NUMBERED + call.number, "completion_tokens": 3}
+            good = http(200, completion(content, id=f"chatcmpl-{call.number}", model=MODEL, usage=usage))
             if self._fault is not None and int.from_bytes(chance, "big") < self._share * 2**32:
                 self.faulty += 1
                 return await self._fault(call, good)
             await asyncio.sleep(self._seconds)
         finally:
             self.in_flight -= 1
-        self.paid.setdefault(body, []).append(Paid(time.time(), run))
+        paid = self._last[call.send] = Paid(call.number)
+        self.paid.setdefault(body, []).append(paid)
+        follow = asyncio.create_task(self._follow(call.send, paid))
+        self._following.add(follow)
+        follow.add_done_callback(self._following.discard)
         return good
+
+    async def _follow(self, connection: asyncio.StreamWriter, paid: Paid) -> None:
+        while _is_unread(connection):
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(_GRACE)
+        paid.arrived = paid.arrived or not connection.is_closing()
 
     @property
     def paid_again(self) -> list[Paid]:
         """Good responses that were followed by another to the same exact body."""
         return [paid for responses in self.paid.values() for paid in responses[:-1]]
+
+
+def _is_unread(connection: asyncio.StreamWriter) -> bool:
+    """Whether the other end of a connection, on this machine too, holds what nobody has read yet."""
+    here, there = (connection.get_extra_info(name)[1] for name in ("sockname", "peername"))
+    for line in Path("/proc/net/tcp").read_text().splitlines():  # see proc_net_tcp in the kernel's documents
+        _, local, remote, _, queues, *_ = line.split()
+        if (local[-4:], remote[-4:]) == (f"{there:04X}", f"{here:04X}"):
+            return int(queues.partition(":")[2], 16) > 0
+    return False
 
 
 def _content(request: dict[str, Any]) -> str:

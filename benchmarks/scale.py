@@ -41,21 +41,19 @@ class Watcher:
 
     def __init__(self, pid: int) -> None:
         self.peak_working = self.peak_alone = 0.0
-        """MB of all processes while there are several, and while there is one: it plans and exports."""
+        """MB of all processes while there are several, and while there is one: it plans and ends."""
         self.cpu: dict[int, tuple[str, float]] = {}
         """Kind of each process, and its CPU seconds."""
         self.family: list[psutil.Process] = []
-        self.began = self.seen_working = time.monotonic()
         self._top = psutil.Process(pid)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def close(self) -> float:
-        """Stop watching. Returns the seconds since the process last had others beside it."""
+    def close(self) -> None:
+        """Stop watching."""
         self._ended.set()
         self._thread.join()
-        return time.monotonic() - self.seen_working
 
     def _run(self) -> None:
         while not self._ended.wait(0.25):
@@ -66,7 +64,6 @@ class Watcher:
             resident = sum(self._look_at(process) for process in self.family) / 2**20
             if len(self.family) > 1:
                 self.peak_working = max(self.peak_working, resident)
-                self.seen_working = time.monotonic()
             else:
                 self.peak_alone = max(self.peak_alone, resident)
 
@@ -130,18 +127,18 @@ def measure(count: int, folder: Path, backend: str, workers: int) -> Build:
     resumed = time.monotonic() - began
     said, _ = process.communicate()
     wall = until_kill + time.monotonic() - began
-    exporting = second.close()
+    second.close()
     if process.returncode:
         raise RuntimeError(f"the build ended with status {process.returncode}: {said}")
     working, alone = (max(getattr(w, f"peak_{n}") for w in (first, second)) for n in ("working", "alone"))
     figures = {
         **counts(out),
         "wall, s": f"{wall:.0f}",
-        "  of it the export, s": f"{exporting:.0f}",
+        "  of it the export, s": said.splitlines()[0],
         "  a video, ms": f"{1000 * wall / count:.1f}",
         **cpu_figures([first, second], count),
         "peak of all processes, MB": f"{working:.0f}",
-        "peak of the export, MB": f"{alone:.0f}",
+        "peak of the driver alone, MB": f"{alone:.0f}",
         "left 10 s after the kill": f"{left} processes",
         "resumed from the half, s": f"{resumed:.1f}",
         **run_again(videos, out, options),
@@ -202,7 +199,7 @@ def cpu_figures(watchers: list[Watcher], count: int) -> dict[str, str]:
     }
 
 
-class _Bare:
+class Bare:
     """Steps without ledger, spool and children."""
 
     async def __call__(self, function: Any, *args: Any, of: tuple[str, ...] = (), seconds: float) -> Any:
@@ -220,7 +217,7 @@ def bare_milliseconds(videos: int = 200) -> float:
         for number in range(videos):
             entry = Entry(path=f"/{number}.mp4", name=f"{number}.mp4", size=1, mtime_ns=1)
             try:
-                await flow(cast(Step, _Bare()), entry, config, folder, Model())
+                await flow(cast(Step, Bare()), entry, config, folder, Model())
             except Corrupt:
                 continue
 

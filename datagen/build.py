@@ -29,7 +29,7 @@ from datagen.llm.tokens import picture_tokens
 from datagen.money import cost_of, money_left, preflight_events, spent
 from datagen.options import parser
 from datagen.pipeline_file import load_config
-from datagen.plan import Plan, export_key, make_plan, outcome, owed_tasks, prepare, read_built
+from datagen.plan import Plan, export_key, make_plan, outcome, owed_tasks, prepare
 from datagen.progress import Progress
 from datagen.publish.card import write_card
 from datagen.publish.licences import licence_ledger, open_grants
@@ -234,7 +234,8 @@ def _finish(
     result = finished_before(out, key)
     fresh = result is None
     if result is None:
-        counts = export(lambda: read_built(ledger, found.built_keys), found.rejected, out, config)
+        builts = functools.partial(ledger.packed, found.built_keys)
+        counts = export(builts, found.rejected, out, config, args.workers)
         result = {
             "status": "done",
             "export_key": key,

@@ -96,7 +96,8 @@ class ExportOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """SFT: seconds of silence kept after the last reply or question; None: all."""
     weights: Literal["none", "inverse_length", "class_balanced"] = "none"
     """SFT: how much each turn's loss should count."""
-    dialogues_per_shard: int = 4096
+    dialogues_per_shard: int = 131072
+    """At 550 bytes of sft a dialogue and 1,350 of segments (benchmarks.export), shards of 70 and 180 MB."""
     row_group_size: int = 256
 
 

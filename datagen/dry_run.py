@@ -107,6 +107,7 @@ async def _begins(
             found.append(f"begin with {step}; what comes before it is in the ledger")
         except Failure as failure:
             found.append(f"will be rejected again, as {type(failure).__name__}")
+    await scratch.close()
     return found
 
 

@@ -158,8 +158,13 @@ class Ledger:
 
     def drop_spool(self, name: str) -> None:
         """Delete the spool of a runner all of whose events have been added."""
+        self._settle()
         for path in self._files(name):
             path.unlink()
+
+    def _settle(self) -> None:
+        """Have all that was added in its final place: the last write may yet be torn, with all since it."""
+        self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _files(self, name: str) -> list[Path]:
         """The files of a spool, the earlier one first."""
@@ -180,6 +185,7 @@ class Ledger:
                 if not known:
                     self.add(handful)
                 count += len(handful)
+        self._settle()
         path.unlink()
         return count
 
@@ -240,11 +246,15 @@ class Ledger:
 
     def values(self, keys: list[str]) -> Iterator[bytes]:
         """The results under `keys`, in that order, read a few at a time."""
+        return map(zlib.decompress, self.packed(keys))
+
+    def packed(self, keys: list[str]) -> Iterator[bytes]:
+        """The same, compressed as they are kept."""
         for at in range(0, len(keys), 64):
             chunk = keys[at : at + 64]
             marks = ",".join("?" * len(chunk))
             rows = self._database.execute(f"SELECT key, value FROM results WHERE key IN ({marks})", chunk)
-            found = {key: zlib.decompress(value) for key, value in rows}
+            found = dict(rows.fetchall())
             yield from (found[key] for key in chunk)
 
     def forget(self, keys: Iterable[str]) -> None:

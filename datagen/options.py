@@ -16,7 +16,11 @@ def parser() -> argparse.ArgumentParser:
         "failed than limits.max_failures; 2 wrong usage; 130 interrupted.",
     )
     p.add_argument("--pipeline", default="nqna", help="1qna, nqna, mixed, or the path of a pipeline file")
-    p.add_argument("--videos", metavar="PATH", help="a folder, a video, or a .jsonl/.csv/.parquet manifest")
+    p.add_argument(
+        "--videos",
+        metavar="PATH",
+        help="a folder, a video, or a .jsonl/.csv/.parquet manifest; or the address of one, such as s3://bucket/videos",
+    )
     p.add_argument("--out", default="out", help="where the dataset goes (default: %(default)s)")
     p.add_argument(
         "--set",
@@ -78,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--log-json",
         action="store_true",
-        help="JSON lines on the standard output, every ten seconds and at the end, instead of bars and summary",
+        help="JSON lines on the standard output, now and then and at the end, in place of bars and summary",
     )
     p.add_argument("--quiet", action="store_true", help="no progress, only errors")
     return p

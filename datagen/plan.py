@@ -15,11 +15,11 @@ from datagen.config import Config
 from datagen.flow import flow_key, frames_key
 from datagen.ledger import Ledger, item_of, key_of
 from datagen.llm.models import Models
-from datagen.records import Built, Entry, Rejection, Video
+from datagen.records import Entry, Rejection, Video
 from datagen.remote import is_remote
 from datagen.runner import Task
 
-EXPORT_VERSION = 2
+EXPORT_VERSION = 3
 """Raise it when the same results become other shards."""
 
 _END = 64 << 10
@@ -170,12 +170,6 @@ def outcome(plan: Plan, ledger: Ledger) -> Outcome:
             built[video_id] = (name, key)
     keys = [key for _, key in built.values()]
     return Outcome(keys, rejected, dict(sorted(failures.items())), len(plan.entries) + len(unlisted))
-
-
-def read_built(ledger: Ledger, keys: list[str]) -> Iterator[Built]:
-    """The outcomes under `keys`, one after another."""
-    for value in ledger.values(keys):
-        yield msgspec.json.decode(value, type=Built)
 
 
 def export_key(found: Outcome, config: Config) -> str:

@@ -75,19 +75,19 @@ def open_store(url: str) -> tuple[Any, str]:
 
     Raises UsageError where its library is not installed, or there is none.
     """
-    import fsspec
-
     # What was listed before may have changed.
     options: dict[str, Any] = {"use_listings_cache": False}
-    if url.startswith(("http://", "https://")):
-        import aiohttp
-
-        # Its own limit is five minutes for a file, however large.
-        waits = aiohttp.ClientTimeout(total=None, sock_connect=_QUIET_SECONDS, sock_read=_QUIET_SECONDS)
-        options["client_kwargs"] = {"timeout": waits}
     try:
+        import fsspec
+
         if "::" in url:
             raise ValueError("addresses are not chained here")
+        if url.startswith(("http://", "https://")):
+            import aiohttp
+
+            # Its own limit is five minutes for a file, however large.
+            waits = aiohttp.ClientTimeout(total=None, sock_connect=_QUIET_SECONDS, sock_read=_QUIET_SECONDS)
+            options["client_kwargs"] = {"timeout": waits}
         return fsspec.core.url_to_fs(url, **options)  # type: ignore[no-any-return]
     except Exception as error:
         raise UsageError(f"{without_keys(url)}: cannot be opened: {reason(error)}") from None
@@ -229,8 +229,9 @@ def fetched_to(url: str, path: Path) -> None:
 
 
 def _failure(url: str, error: Exception) -> Failure:
-    """A web server's every refusal arrives as a file not found; its cause has the answer."""
-    why = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
+    """Of a web server's files every refusal arrives as one not found; its cause has the answer."""
+    hidden = url.startswith(("http://", "https://")) and isinstance(error, FileNotFoundError)
+    why = error.__cause__ if hidden and error.__cause__ else error
     if isinstance(why, FileNotFoundError) or getattr(why, "status", None) in (404, 410):
         return Corrupt(f"{without_keys(url)}: is not there")
     return Provider(f"{without_keys(url)}: {reason(why)}")

@@ -5,7 +5,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -26,13 +25,13 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
 
-def run(folder: Path, count: int, backend: str = "local", seconds: float = 0.0) -> list:
+def run(folder: Path, count: int, seconds: float = 0.0) -> list:
     events: list = []
     ledger = Ledger(folder)
     try:
         todo = flows.tasks(ledger, count)
         make = functools.partial(flows.make_runner, folder, seconds)
-        asyncio.run(run_tasks(todo, len(todo), make, ledger, events.extend, backend, window=8))
+        asyncio.run(run_tasks(todo, len(todo), make, ledger, events.extend, "local", window=8))
     finally:
         ledger.close()
     return events
@@ -59,50 +58,11 @@ def test_every_video_ends_built_or_rejected_and_the_second_run_does_nothing(tmp_
     assert set(times_run(tmp_path).values()) == {1}
 
 
-@pytest.mark.slow
-def test_ray_gives_the_same_outcomes(tmp_path):
-    run(tmp_path / "local", 12)
-    run(tmp_path / "ray", 12, "ray")
-    assert outcomes(tmp_path / "ray") == outcomes(tmp_path / "local")
-    assert not list((tmp_path / "ray" / "spool").iterdir())
-
-
-@pytest.mark.slow
-def test_a_video_that_kills_its_runner_is_rejected_and_the_others_are_done_once(tmp_path):
-    (tmp_path / "poison-3").touch()
-    run(tmp_path, 8, "ray")
-    found = outcomes(tmp_path)
-    assert found.pop("flow-3.mp4") == ("3.mp4", "Crashed")
-    assert [code for _, code in found.values()] == [None] * 7
-    ran = times_run(tmp_path)
-    assert ran["3"] == 1  # the result of the guilty one had arrived
-    # two children may have been at work when the runner first died; afterwards suspects are tried alone
-    assert set(ran) == {str(n) for n in range(8)} and sum(ran.values()) <= 8 + 2
-
-
-@pytest.mark.slow
-def test_a_runner_killed_from_outside_is_replaced(tmp_path):
-    def kill_host() -> None:
-        while True:
-            for process in psutil.Process().children(recursive=True):
-                if "ray::_Host" in process.name() + "".join(process.cmdline()[:1]):
-                    time.sleep(1.0)
-                    process.send_signal(signal.SIGKILL)
-                    return
-            time.sleep(0.1)
-
-    threading.Thread(target=kill_host, daemon=True).start()
-    run(tmp_path, 20, "ray", seconds=0.4)
-    assert Counter(code for _, code in outcomes(tmp_path).values()) == {None: 18, "Corrupt": 2}
-    # two children worked when the runner died: no more than that is done again
-    assert sum(times_run(tmp_path).values()) <= 22
-
-
 DRIVER = """
 import sys
 from pathlib import Path
 from tests.test_engine import run
-run(Path(sys.argv[1]), 30, "local", seconds=0.1)
+run(Path(sys.argv[1]), 30, seconds=0.1)
 """
 
 
@@ -161,10 +121,9 @@ def test_what_the_ledger_could_not_take_stays_in_the_spool(tmp_path, monkeypatch
     assert arrived and sum(times_run(tmp_path).values()) <= 8 + 2
 
 
-@pytest.mark.parametrize("backend", ["local", pytest.param("ray", marks=pytest.mark.slow)])
-def test_steps_that_hang_bloat_or_leave_daemons_cost_their_own_video_alone(tmp_path, backend):
+def test_steps_that_hang_bloat_or_leave_daemons_cost_their_own_video_alone(tmp_path):
     (tmp_path / "misbehave").touch()
-    run(tmp_path, 8, backend)
+    run(tmp_path, 8)
     codes = {key: code for key, (_, code) in outcomes(tmp_path).items()}
     ends = dict(enumerate(["Timeout", "OutOfMemory", None] * 2 + [None] * 2))
     assert codes == {f"flow-{n}.mp4": code for n, code in ends.items()}

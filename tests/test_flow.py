@@ -12,6 +12,7 @@ from datagen.errors import UsageError
 from datagen.flow import flow
 from datagen.llm.chat import ChatReply, ChatRequest
 from datagen.llm.models import Models
+from datagen.scratch import Scratch
 from tests.llm.scripted import said, text_of
 from tests.media.clips import counter, entry
 from tests.model_server import reply_to
@@ -93,7 +94,7 @@ def run(clip, frames, memory, models=MODELS, **dialogue):
         dialogue=DialogueOptions(seconds_per_question=20.0, **dialogue),
     )
     clients = {"llm": memory, "vlm": memory}
-    return asyncio.run(flow(memory, entry(clip), config, frames, models, clients))
+    return asyncio.run(flow(memory, entry(clip), config, frames, models, clients, Scratch(1)))
 
 
 def schemas(memory):

@@ -1,4 +1,6 @@
+import os
 import resource
+import shutil
 
 import msgspec
 import pytest
@@ -211,4 +213,25 @@ def test_nothing_of_an_event_that_cannot_be_written_stays_in_the_spool(tmp_path)
     spool.append(event("c"))
     spool.close()
     assert ledger.take_in_spool("runner") == 2 and set(ledger.known("item")) == {"a", "c"}
+    ledger.close()
+
+
+@pytest.mark.parametrize("taken_in", [True, False])
+def test_a_spool_goes_when_its_results_are_safe_from_a_torn_ledger(tmp_path, taken_in):
+    ledger, spool = Ledger(tmp_path / "killed"), Spool(tmp_path / "killed" / "spool" / "runner.jsonl")
+    events = [event(f"k{n}") for n in range(50)]
+    for one in events:
+        spool.append(one)
+    spool.close()
+    if taken_in:
+        ledger.take_in_spool("runner")
+    else:
+        ledger.add(events)
+        ledger.drop_spool("runner")
+    ledger.add([event("later")])
+    shutil.copytree(tmp_path / "killed", tmp_path / "torn")  # what a kill leaves
+    os.truncate(tmp_path / "torn" / "ledger.sqlite-wal", 40)
+    torn = Ledger(tmp_path / "torn")
+    assert torn.known("item").keys() == {one.key for one in events}
+    torn.close()
     ledger.close()

@@ -82,7 +82,7 @@ def test_what_cannot_be_fetched_is_rejected_and_no_key_is_kept(samples, temporar
         (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         server.faults = {"/cut.mp4": "cut", "/stalled.mp4": "stall"}
         out = tmp_path / "out"
-        limits = ["--set", "limits.step_seconds=6", "--set", "limits.max_failures=1.0"]
+        limits = ["--set", "limits.step_seconds=6", "--set", "limits.max_failures=6"]
         run = ["--videos", str(tmp_path / "m.jsonl"), "--out", str(out), "--pipeline", "1qna", *limits]
         server.faults["/closed.mp4"] = "403"
         assert main(run) == 0
@@ -100,7 +100,7 @@ def test_what_cannot_be_fetched_is_rejected_and_no_key_is_kept(samples, temporar
         }
         assert "403" in rejected["closed.mp4"][2]
         videos = pq.read_table(out / "videos").to_pylist()
-        assert sorted(row["name"] for row in videos) == [
+        assert sorted(row["path"] for row in videos) == [
             f"{server.url}/one/dawn.mp4",
             f"{server.url}/two/dawn.mp4",
         ]

@@ -2,6 +2,7 @@
 
 import socket
 
+import pyarrow.parquet as pq
 import pytest
 
 from datagen.build import main
@@ -46,6 +47,8 @@ def test_a_bucket_in_and_a_bucket_out(s3, tmp_path, capfd):
     out = tmp_path / "listed"
     run = ["--videos", "s3://bucket/m.csv", "--out", str(out), "--set", "limits.max_failures=1"]
     assert main(run) == 0
+    rejected = pq.read_table(out / "rejected").to_pylist()
+    assert [row["code"] for row in rejected if row["stage"] == "probe"] == ["Corrupt"]
     assert main(["--videos", "s3://other/videos", "--out", str(tmp_path / "x"), "--quiet"]) == 2
     assert push([str(out), "s3://bucket/data"]) == 0
     for table in ("sft", "rl", "videos", "segments"):
@@ -54,6 +57,7 @@ def test_a_bucket_in_and_a_bucket_out(s3, tmp_path, capfd):
     assert push([str(out), "s3://bucket/data"]) == 0
     said = capfd.readouterr()
     assert "; 0, 0.0 MB, to send" in said.out
-    assert push([str(out), "s3://other/data"]) == 1
+    assert push([str(out), "s3://other/data"]) == 2
+    assert not s3.exists("other")
     kept = b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file())
     assert b"verysecret" not in kept and "verysecret" not in said.out + said.err + capfd.readouterr().err

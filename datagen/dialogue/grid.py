@@ -22,7 +22,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise
+from itertools import compress, pairwise
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -33,6 +33,7 @@ from datagen.llm.wordings import fraction
 from datagen.records import NO_REPLY, Answer, Dialogue, Rejection, Turn
 
 _NOTES = ("before_evidence_end", "rounded_past_span", "on_last_turn")
+_NO_NOTES: frozenset[str] = frozenset()
 _SEGMENT_END = re.compile(r":\d+-(\d+)\Z")
 """The end in milliseconds, in the id of a segment."""
 
@@ -159,7 +160,7 @@ def _place(
 
 
 def _spoken(reply: _Reply) -> str:
-    return " ".join(dict.fromkeys(reply.texts))
+    return " ".join(dict.fromkeys(reply.texts)) if len(reply.texts) > 1 else reply.texts[0]
 
 
 def _question_turns(export: _Export) -> dict[int, int]:
@@ -246,12 +247,9 @@ def _reply(
     answer: Answer, item: str, turn: int, times: Sequence[float], on_last_turn: bool = False
 ) -> _Reply:
     time = times[turn] if turn < len(times) else float("inf")
-    noted = {
-        "before_evidence_end": time < answer.evidence_end,
-        "rounded_past_span": time > answer.reply_end and not answer.immediate,
-        "on_last_turn": on_last_turn,
-    }
-    return _Reply(turn, (answer.text,), (item,), frozenset(note for note in noted if noted[note]))
+    held = (time < answer.evidence_end, time > answer.reply_end and not answer.immediate, on_last_turn)
+    notes = frozenset(compress(_NOTES, held)) if any(held) else _NO_NOTES
+    return _Reply(turn, (answer.text,), (item,), notes)
 
 
 def _is_reachable(answer: Answer, asked: int, turn: int, times: Sequence[float]) -> bool:

@@ -35,6 +35,9 @@ from datagen.records import Built, Rejection
 WORTH_CHILDREN = 1500
 """Videos from which on children are worth the second that they take to start."""
 
+SORTED_AT_ONCE = 4096
+"""Dialogues to a shard of rejected and rl at most: their rows are put in order in memory."""
+
 
 def export(
     builts: Callable[[], Iterator[Item]],
@@ -138,13 +141,16 @@ def _open_writers(
     layout: Frames = "none" if options.frames == "none" else "paths"  # pictures are put in at the end
     dialogues = selection.dialogues
     shards = shard_count(max(selection.videos, sum(dialogues.values())), options.dialogues_per_shard)
+    sorted_by = min(options.dialogues_per_shard, SORTED_AT_ONCE)
     writers = {}
     for name in NAMES:
         table, _, split = name.partition("/")
         enough = shards
+        if table == "rejected":
+            enough = shard_count(max(selection.videos, sum(dialogues.values())), sorted_by)
         if split:
             held = sum(number for video, number in dialogues.items() if splits[video] == name)
-            enough = shard_count(held, options.dialogues_per_shard)
+            enough = shard_count(held, sorted_by)
         if table in ("sft", "rl"):
             enough = max(
                 enough, _shards_for_pictures(dialogues, splits, sizes, name if split else "sft/train")

@@ -104,7 +104,7 @@ def make_part(items: Iterable[Item], shared: Shared) -> tuple[dict[str, pa.Table
 def save_part(items: list[bytes], shared: Location, folder: Location) -> Found:
     """The same with the tables in `folder`, for a process of its own; `shared` is a file of JSON."""
     tables, found = make_part(items, _read_shared(shared.path))
-    Path(folder.path).mkdir(parents=True)
+    Path(folder.path).mkdir(parents=True, exist_ok=True)  # a child may have died at it
     for name, table in tables.items():
         with pa.OSFile(str(_file(folder, name)), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
             writer.write_table(table)

@@ -80,18 +80,20 @@ class Statistics:
     def add_dialogue(self, built: Built, dialogue: Dialogue, turns: Sequence[Turn]) -> None:
         """Count a dialogue with its turns as they are exported."""
         answers = [answer for question in dialogue.questions for answer in question.answers]
-        found = _turn_counts(turns, 0.0, built.watched.duration)
+        replies = [number for number, turn in enumerate(turns) if turn.label == "reply"]
+        found = _turn_counts(turns, replies, 0, len(turns), built.watched.duration)
         found["dialogues"] = 1
         found["questions"] = len(dialogue.questions)
         found["answers"] = len(answers)
         found["silent_dialogues"] = int(not found["replies"])
         found |= dict.fromkeys(_OF_QUESTIONS, 0)
-        for shape, counts in _by_question(built, dialogue, turns):
+        for shape, counts in _by_question(built, dialogue, turns, replies):
             for name in _OF_QUESTIONS:
                 found[name] += counts[name]
             _add(self.shapes.setdefault(shape, Counter()), counts)
         for interval, frames in GRIDS:
-            found |= self._at_grid(built, dialogue, turns, answers, interval, frames)
+            made = (len(turns), len(replies))
+            found |= self._at_grid(built, dialogue, made, answers, interval, frames)
         self._count(_source(built), found)
         self._compare(dialogue)
 
@@ -104,15 +106,18 @@ class Statistics:
         self,
         built: Built,
         dialogue: Dialogue,
-        turns: Sequence[Turn],
+        made: tuple[int, int],
         answers: Sequence[Answer],
         interval: float,
         frames: int,
     ) -> dict[str, int]:
-        """Turns, replies and spans that hold no turn, if frames came every `interval` seconds."""
+        """Turns, replies and spans that hold no turn, if frames came every `interval` seconds.
+
+        `made`: turns and replies as they are exported.
+        """
         config = self.config
         if (interval, frames) == (config.frames.interval, config.export.frames_per_turn):
-            count, replies = len(turns), sum(turn.label == "reply" for turn in turns)
+            count, replies = made
         else:
             number = int(built.watched.duration / interval + 1e-6)
             words, seed = config.dialogue.max_reply_words, config.seed
@@ -149,20 +154,22 @@ def grid_name(interval: float, frames: int) -> str:
     return f"{interval:g} s x {frames}"
 
 
-def _by_question(built: Built, dialogue: Dialogue, turns: Sequence[Turn]) -> list[tuple[str, dict[str, int]]]:
+def _by_question(
+    built: Built, dialogue: Dialogue, turns: Sequence[Turn], replies: Sequence[int]
+) -> list[tuple[str, dict[str, int]]]:
     """Shape and counts of each question that is asked, over the turns on which it is the last one asked."""
     asked = asking_turns(dialogue, turns)
     stops = [*(index for index, _ in asked[1:]), len(turns)][: len(asked)]
     counted = []
     for (index, number), stop in zip(asked, stops, strict=True):
         question, own = dialogue.questions[number], turns[index:stop]
-        before = turns[index - 1].time if index else 0.0
-        found = _turn_counts(own, before, built.watched.duration)
+        given = replies[bisect_left(replies, index) : bisect_left(replies, stop)]
+        found = _turn_counts(turns, given, index, stop, built.watched.duration)
         found["questions"] = 1
         found["answers"] = len(question.answers)
         found["silent_dialogues"] = int(not found["replies"])
-        found["video_ms"] = _ms(own[-1].time - before)
-        found["reply_words"] = sum(count_words(turn.text) for turn in own if turn.label == "reply")
+        found["video_ms"] = _ms(own[-1].time - _begin(turns, index))
+        found["reply_words"] = sum(count_words(turns[number].text) for number in given)
         lateness = [
             (time - answer.reply_start) / (answer.reply_end - answer.reply_start)
             for answer in question.answers
@@ -182,26 +189,32 @@ def _given_at(answer: Answer, turns: Sequence[Turn]) -> float | None:
     return next((t.time for t in turns[first:] if t.label == "reply" and answer.text in t.text), None)
 
 
-def _turn_counts(turns: Sequence[Turn], start: float, duration: float) -> dict[str, int]:
-    """Replies, their places and gaps, and silences of turns that follow one another from `start` on."""
-    found: Counter[str] = Counter(turns=len(turns), longest_ms=0)
-    replied, last = start, 0
-    replies = [number for number, turn in enumerate(turns, 1) if turn.label == "reply"]
-    for number in [*replies, len(turns) + 1]:
+def _turn_counts(
+    turns: Sequence[Turn], replies: Sequence[int], first: int, stop: int, duration: float
+) -> dict[str, int]:
+    """Replies, their places and gaps, and silences of turns `first` to `stop`, of which `replies` reply."""
+    found: Counter[str] = Counter(turns=stop - first, longest_ms=0)
+    replied, last = _begin(turns, first), first - 1
+    for number in (*replies, stop):
         length = number - last - 1
         if length:
             found[f"run{min(len(RUN_BINS) - 1, (length - 1).bit_length())}"] += 1
-            found["longest_ms"] = max(found["longest_ms"], _ms(turns[number - 2].time - replied))
-        if number > len(turns):
+            found["longest_ms"] = max(found["longest_ms"], _ms(turns[number - 1].time - replied))
+        if number == stop:
             break
-        turn = turns[number - 1]
-        found[f"decile{min(9, int(10 * turn.time / duration))}"] += 1
-        if last:
-            found["gap_ms"] += _ms(turn.time - replied)
-        replied, last = turn.time, number
+        time = turns[number].time
+        found[f"decile{min(9, int(10 * time / duration))}"] += 1
+        if last >= first:
+            found["gap_ms"] += _ms(time - replied)
+        replied, last = time, number
     found["replies"] = len(replies)
     found["gaps"] = max(0, len(replies) - 1)
     return dict(found)
+
+
+def _begin(turns: Sequence[Turn], index: int) -> float:
+    """Seconds at which a turn begins."""
+    return turns[index - 1].time if index else 0.0
 
 
 def _add(counts: Counter[str], more: Mapping[str, int]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from datagen.errors import UsageError
-from datagen.remote import open_store
+from datagen.remote import open_store, without_keys
 
 _SUMS = "SHA256SUMS"
 _LAST = ("README.md", "run.json")
@@ -21,11 +21,14 @@ _LAST = ("README.md", "run.json")
 def push_to_store(files: dict[str, Path], url: str, tell: Callable[[str], None] = print) -> None:
     """Send files (path below the address to path on disk) to the folder at an address.
 
-    Raises UsageError where the address cannot be opened, and whatever the store's library raises where the
-    store cannot be reached or declines.
+    Raises UsageError where the address cannot be opened or its bucket is not there, and whatever the store's
+    library raises where the store cannot be reached or declines.
     """
     store, root = open_store(url)
     root = root.rstrip("/")
+    bucket = root[: (root + "/").index("/", 1)]
+    if not store.exists(bucket):  # some libraries would make one, and a slip of the pen costs money
+        raise UsageError(f"TO {without_keys(url)}: there is no {bucket!r}; make it first")
     there = _read_sums(store, root)
     sums = {name: _digest(path) for name, path in files.items()}
     left = [name for name in sums if there.get(name) != sums[name] or not store.exists(f"{root}/{name}")]

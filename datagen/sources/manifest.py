@@ -265,7 +265,7 @@ def _sidecar(
 ) -> tuple[str | None, int, int]:
     if wanted := found.texts["sidecar"]:
         return stat_sidecar(folder, wanted, known)
-    place, name = os.path.split(_shown_path(path))
+    place, _, name = _shown_path(path).rpartition("/")
     if place not in folders:
         try:
             names = known.names[place] if is_remote(path) else os.listdir(place)  # noqa: PTH208 speed

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from datagen.errors import Failure, UsageError
 from datagen.records import Entry, Rejection
-from datagen.remote import Stamp, ask, fetched_to, find, join, without_keys
+from datagen.remote import Stamp, ask, fetched_to, find, without_keys
 from datagen.sources import beside, manifest
 from datagen.sources.rows import VIDEO_TYPES
 
@@ -42,11 +42,11 @@ def list_store(url: str) -> tuple[list[Entry], list[Rejection]]:
 
 
 def _below(url: str) -> tuple[list[Entry], list[Rejection]]:
-    found = find(url)
+    found, root = find(url), url.removesuffix("/")
     files = {name: found[name] for name in found if not any(n.startswith(".") for n in name.split("/"))}
     videos = {name for name in files if posixpath.splitext(name)[1].lower() in VIDEO_TYPES}
     rejected = []
-    unsized = {name: join(url, name) for name, stamp in files.items() if not stamp.size}
+    unsized = {name: f"{root}/{name}" for name, stamp in files.items() if not stamp.size}
     told = ask(unsized.values()).stamps  # web servers list names alone
     for name, address in unsized.items():
         if isinstance(stamp := told[address], Stamp):
@@ -56,7 +56,7 @@ def _below(url: str) -> tuple[list[Entry], list[Rejection]]:
             rejected.append(Rejection("probe", name, name, type(stamp).__name__, str(stamp)))
         videos.discard(name)
         del files[name]
-    return _entries(url, files, videos), rejected
+    return _entries(root, files, videos), rejected
 
 
 def _manifest(url: str) -> tuple[list[Entry], list[Rejection]]:
@@ -83,11 +83,11 @@ def _entries(root: str, files: dict[str, Stamp], videos: set[str]) -> list[Entry
         size, mark = files[sidecar] if sidecar else (0, 0)
         entries.append(
             Entry(
-                path=join(root, name),
+                path=f"{root}/{name}",
                 name=name,
                 size=files[name].size,
                 mtime_ns=files[name].mtime_ns,
-                sidecar=join(root, sidecar) if sidecar else None,
+                sidecar=f"{root}/{sidecar}" if sidecar else None,
                 sidecar_size=size,
                 sidecar_mtime_ns=mark,
             )

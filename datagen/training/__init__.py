@@ -1,1 +1,1 @@
-"""What a trainer imports: the rollout and the reward of RL, for verl."""
+"""What a trainer imports: SFT rows for PyTorch; the rollout and the reward of RL, for verl."""

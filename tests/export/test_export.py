@@ -10,6 +10,7 @@ import pytest
 
 from datagen.config import Config, ExportOptions
 from datagen.export import export as module
+from datagen.export import part
 from datagen.export.schema import TABLES, rows_table, table_schema
 from datagen.export.shards import shard_count, shard_index
 from datagen.records import NO_REPLY, Rejection
@@ -38,7 +39,7 @@ def plain_grid(monkeypatch):
         )
         return turns, rejected, {"placed": sum(turn.text != NO_REPLY for turn in turns)}
 
-    monkeypatch.setattr(module, "make_turns", make_turns)
+    monkeypatch.setattr(part, "make_turns", make_turns)
 
 
 def some(count=40):

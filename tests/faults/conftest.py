@@ -18,6 +18,7 @@ def cluster() -> Iterator[Any]:
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     for _ in range(2):
-        cluster.add_node(num_cpus=0)
+        cluster.add_node(wait=False, num_cpus=0)
+    cluster.wait_for_nodes()
     yield cluster
     cluster.shutdown()

@@ -122,6 +122,21 @@ def test_gradual_changes_are_found_with_their_ends(
     assert 0.05 < found.score < 1
 
 
+@pytest.mark.parametrize("opens", [True, False])
+def test_a_round_iris_is_a_wipe(opens: bool) -> None:
+    rows, columns = np.mgrid[0:72, 0:126]
+    distance = np.hypot(columns - 62.5, rows - 35.5)[..., None]
+
+    def picture(time: float) -> Pixels:
+        share = min(max(time - 2, 0.0), 1.0)
+        reached = distance < share * 73 if opens else distance > (1 - share) * 73
+        return np.where(reached, shot(2), shot(1))
+
+    (found,) = watched(clock(30, 6), picture)
+    assert found.kind == "wipe"
+    assert found.start == pytest.approx(2, abs=0.3) and found.end == pytest.approx(3, abs=0.4)
+
+
 def test_black_for_long_is_a_shot_of_its_own() -> None:
     def picture(time: float) -> Pixels:
         light = float(np.interp(time, [2, 3, 7, 8], [1, 0, 0, 1]))

@@ -1,4 +1,4 @@
-"""The recipe that learns from shards, shrunk: what it says about videos held out beats what needs no video."""
+"""The recipe that learns from shards, shrunk: it must beat, on videos held out, what needs no video."""
 
 import sys
 from pathlib import Path
@@ -26,13 +26,14 @@ def test_a_model_learns_from_shards_when_to_speak_and_what_to_say(learn, tmp_pat
     out = learn.build(tmp_path, 96, "1qna")
     found = learn.experiment(out, 12)
     best = max(found["trivial"].values())
-    assert max(found["curve"][:1]) < best
-    assert found["curve"][-1] > best + 0.1
+    assert found["curve"][0] < best
+    assert found["curve"][-1] > best + 0.15
     assert found["outside"] < found["replies"] / 2
 
+    capfd.readouterr()
     learn.datagen("evaluate", str(out), str(out / "predictions.jsonl"))
     printed = capfd.readouterr().out
     assert f"{100 * found['curve'][-1]:.1f}" in printed
 
-    blank = learn.experiment(out, 5, "blank")
-    assert blank["curve"][-1] < best and blank["curve"][-1] < found["curve"][-1] - 0.15
+    nothing = learn.experiment(out, 8, "shuffled")
+    assert max(nothing["curve"]) < best
