@@ -26,7 +26,7 @@ from typing import Any, cast
 import msgspec
 import pyarrow.parquet as pq
 
-from benchmarks.scale import Watcher, Bare
+from benchmarks.scale import Bare, Watcher
 from benchmarks.scale_fakes import Model, flow
 from datagen.config import Config
 from datagen.errors import Corrupt

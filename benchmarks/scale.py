@@ -203,9 +203,11 @@ class Bare:
     """Steps without ledger, spool and children."""
 
     async def __call__(self, function: Any, *args: Any, of: tuple[str, ...] = (), seconds: float) -> Any:
+        """Call a step."""
         return function(*args)
 
     async def call(self, function: Any, *args: Any) -> Any:
+        """Ask a model."""
         return await function(*args)
 
 

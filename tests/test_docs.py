@@ -54,10 +54,12 @@ def test_links_lead_somewhere(page):
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """A folder with all that the pages speak of: VIDEOS, FOLDER, MANIFEST, takes, mine.yaml."""
-    samples = make_samples(tmp_path / "VIDEOS")
-    (tmp_path / "FOLDER").symlink_to(samples)
-    rows = [{"path": f"VIDEOS/{path.name}", "licence": "cc-by-4.0"} for path in sorted(samples.glob("*.mp4"))]
+    """A folder with all that the pages speak of: videos with a licence, takes, mine.yaml, verdicts."""
+    samples = make_samples(tmp_path / "samples")
+    rows = [
+        {"path": f"samples/{path.name}", "licence": "cc-by-4.0"} for path in sorted(samples.glob("*.mp4"))
+    ]
+    (tmp_path / "verdicts-somebody.jsonl").touch()
     (tmp_path / "MANIFEST.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     take = tmp_path / "takes" / "cooking_1" / "frame_aligned_videos" / "aria01_214-1.mp4"
     take.parent.mkdir(parents=True)
@@ -95,12 +97,13 @@ def test_commands_can_be_typed_as_they_stand(page, place):
             subprocess.run([sys.executable, "-c", script], cwd=place, check=True, timeout=60)
     with PricedServer() as server, serving() as hub:
         environment = os.environ | {"PATH": path, "OPENAI_API_KEY": KEY, "HF_ENDPOINT": hub.url}
+        environment["HF_HOME"] = str(place / "hub")
         ran = 0
         for command in commands(page):
             if any(word in command for word in NEEDS_MORE) or "pytest" in command:
                 continue
             command = re.sub(r"http://localhost:800[01]/v1", server.options()[1], command)
-            command = command.replace("MANIFEST", "MANIFEST.jsonl").replace("HEAD:", "localhost:")
+            command = re.sub(r"\b(MANIFEST|VIDEOS|FOLDER)\b", "MANIFEST.jsonl", command)
             typed(command.replace("[OTHER]", ""), place, environment)
             ran += 1
         assert ran >= 5 and (place / "OUT" / "run.json").exists()
