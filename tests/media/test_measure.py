@@ -3,7 +3,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datagen.media.measure import COLOURS, Measures
@@ -45,6 +45,7 @@ def test_colours_have_the_names_people_give_them(name: str, colours: list[tuple[
         assert (found.colour, found.colour_share) == (name, 1.0), colour
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1), st.floats(0.7, 1), st.floats(0.5, 1))
 def test_vivid_colours_are_never_grey(hue: float, saturation: float, value: float) -> None:
     red, green, blue = (round(255 * part) for part in colorsys.hsv_to_rgb(hue, saturation, value))
@@ -53,6 +54,7 @@ def test_vivid_colours_are_never_grey(hue: float, saturation: float, value: floa
     assert found.saturation == pytest.approx((max(red, green, blue) - min(red, green, blue)) / 255, abs=1e-4)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 255))
 def test_greys_are_never_colourful(level: int) -> None:
     (found,) = measure([(0.0, plane(level, level, level))], 0.5)
@@ -84,6 +86,7 @@ def test_a_cut_is_no_motion() -> None:
     assert found.motion == pytest.approx(1 / 255, abs=1e-4)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0.005, 5), max_size=80), st.floats(0.01, 3))
 def test_stretches_cover_the_video_without_gap(gaps: list[float], last: float) -> None:
     times = [0.0, *itertools.accumulate(gaps)]
