@@ -6,7 +6,7 @@ Each fault strikes a build, at random moments after the endpoint has begun to an
 same command runs to its end. `paid twice` counts the responses that had arrived and were asked for again, by
 the exact body of the request. One had arrived when the client's process had read all of it, as the system's
 table of connections says, and then either sent another request on the same connection or lived .1 s longer;
-or when it is in the ledger or a spool after the fault.
+or when it is in the ledger or a spool after the fault. `cut off`: those asked for again that had not arrived.
 `lost`: the videos, captions and dialogues that are neither in the dataset nor in its rejections; `left`: the
 processes that still live ten seconds later; `same`: whether the shards are an unhurt build's.
 """
@@ -24,6 +24,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -62,6 +63,7 @@ class Row(NamedTuple):
 
     times: int
     lost: int
+    cut_off: int
     paid_twice: int
     left: int
     same: bool
@@ -114,9 +116,9 @@ class Scene:
             quiet = 0 if self.endpoint.in_flight else quiet + 1
         self.noted |= noted(self.out / ".work")
 
-    def paid_twice(self) -> int:
-        """Answers that had arrived and were asked for again."""
-        return sum(paid.arrived or paid.number in self.noted for paid in self.endpoint.paid_again)
+    def asked_again(self) -> Counter[bool]:
+        """Answers that were asked for again: how many of them had arrived, and how many had not."""
+        return Counter(paid.arrived or paid.number in self.noted for paid in self.endpoint.paid_again)
 
 
 def noted(work: Path) -> set[int]:
@@ -288,7 +290,7 @@ async def try_faults(faults: list[str], videos: Path, folder: Path, seed: int = 
             await build(videos, decoded, "--quiet")  # The rules' build decodes: what is left are the calls.
             shutil.copytree(decoded, fresh)
             expect(await build(videos, fresh, *model_options(server.url), "--quiet"), 0)
-    todo, out, lost, paid_twice, left, same = list(faults), folder / "out", 0, 0, 0, True
+    todo, out, lost, again, left, same = list(faults), folder / "out", 0, Counter[bool](), 0, True
     while todo:
         if todo[0] != "child":
             shutil.copytree(decoded, out)
@@ -301,27 +303,25 @@ async def try_faults(faults: list[str], videos: Path, folder: Path, seed: int = 
             await scene.expect(scene.start(), 0)
         _, alive = await asyncio.to_thread(psutil.wait_procs, list(scene.family), 10)
         lost, left = lost + len(unaccounted(videos, out)), left + len(alive)
-        paid_twice += scene.paid_twice()
+        again += scene.asked_again()
         same = same and shards(out) == shards(fresh)
         shutil.rmtree(out)
-    return Row(len(faults), lost, paid_twice, left, same)
+    return Row(len(faults), lost, again[False], again[True], left, same)
 
 
 def is_good(row: Row) -> bool:
     """Nothing lost, paid twice, left behind or changed."""
-    return row[1:] == (0, 0, 0, True)
+    return (row.lost, row.paid_twice, row.left, row.same) == (0, 0, 0, True)
 
 
 async def print_table(args: argparse.Namespace, folder: Path) -> bool:
     """Print a row a fault; whether all is as it should be."""
     videos, good = make_videos(folder / "videos", args.videos), True
-    print(f"{'fault':<32}{'times':>6}{'lost':>6}{'paid twice':>12}{'left':>6}  same")
+    print(f"{'fault':<32}{'times':>6}{'lost':>6}{'cut off':>9}{'paid twice':>12}{'left':>6}  same")
     for fault in args.faults or FAULTS:
         row = await try_faults([fault] * args.times, videos, folder, args.seed)
-        print(
-            f"{FAULTS[fault][0]:<32}{row.times:>6}{row.lost:>6}{row.paid_twice:>12}{row.left:>6}  {row.same}",
-            flush=True,
-        )
+        figures = f"{row.times:>6}{row.lost:>6}{row.cut_off:>9}{row.paid_twice:>12}{row.left:>6}  {row.same}"
+        print(f"{FAULTS[fault][0]:<32}{figures}", flush=True)
         good = good and is_good(row)
     return good
 
