@@ -13,7 +13,7 @@ from pathlib import Path
 from datagen.config import Config
 from datagen.dialogue.exclusions import read_exclusions
 from datagen.dry_run import dry_run_lines
-from datagen.engine import Backend, run_tasks
+from datagen.engine import Backend, run_tasks, stoppable
 from datagen.errors import NoSpace, OverBudget, UsageError
 from datagen.estimate import estimate, estimate_lines
 from datagen.export.export import export
@@ -29,8 +29,8 @@ from datagen.llm.tokens import picture_tokens
 from datagen.money import cost_of, money_left, preflight_events, spent
 from datagen.options import parser
 from datagen.pipeline_file import load_config
-from datagen.plan import Plan, export_key, make_plan, outcome, owed_tasks, prepare
-from datagen.progress import Progress
+from datagen.plan import Plan, drop_leftovers, export_key, make_plan, outcome, owed_tasks, prepare
+from datagen.progress import Progress, tell
 from datagen.publish.card import write_card
 from datagen.publish.licences import licence_ledger, open_grants
 from datagen.records import Built, Entry
@@ -61,19 +61,21 @@ VIDEOS_IN_BATCHES = 2000
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     argv = sys.argv[1:] if argv is None else argv
-    args = parser().parse_args(argv[1:] if argv[:1] == ["build"] else argv)
-    again = "python -m datagen.build " + shlex.join(a for a in argv if a != "build")
-    try:
-        return build(args, again)
-    except UsageError as error:
-        print(f"datagen: {_message(error)}", file=sys.stderr)
-        return 2
-    except (NoSpace, sqlite3.OperationalError, OSError) as error:
-        print(f"datagen: --out {args.out}: cannot be written: {error}", file=sys.stderr)
-        print(f"What was done is kept. Make room, then go on with: {again}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return _interrupted(again)
+    argv = argv[1:] if argv[:1] == ["build"] else argv
+    args = parser().parse_args(argv)
+    again = "python -m datagen.build " + shlex.join(argv)
+    with stoppable():
+        try:
+            return build(args, again)
+        except UsageError as error:
+            print(f"datagen: {_message(error)}", file=sys.stderr)
+            return 2
+        except (NoSpace, sqlite3.OperationalError, OSError) as error:
+            print(f"datagen: --out {args.out}: cannot be written: {_message(error)}", file=sys.stderr)
+            print(f"What was done is kept. Make room, then go on with: {again}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            return _interrupted(again)
 
 
 def build(args: argparse.Namespace, again: str) -> int:
@@ -103,7 +105,7 @@ def build(args: argparse.Namespace, again: str) -> int:
             ledger.forget_failures(None if args.retry_failed == "all" else args.retry_failed)
         plan = make_plan(entries, rejected, config, models, ledger, out / "frames")
         if args.dry_run:
-            print("\n".join(dry_run_lines(plan, config, models, ledger, out, args.retry_failed)))
+            tell("\n".join(dry_run_lines(plan, config, models, ledger, out, args.retry_failed)), sys.stdout)
             return 0
         if args.estimate:
             prepare(plan, config, ledger, out / "frames")
@@ -115,12 +117,14 @@ def build(args: argparse.Namespace, again: str) -> int:
                 )
             )
             return 0
-        paid: float = spent(ledger.costs(), config.prices)["usd"]
+        # To add up a million calls takes a second, and nothing is said of them when nothing is owed.
+        paid: float = spent(ledger.costs(), config.prices)["usd"] if plan.owed else 0.0
         progress = Progress(len(plan.owed), args.quiet, args.log_json, config.prices, paid)
         if plan.owed and not _run(plan, config, models, out, ledger, args, progress):
             _unfinished(out, config, ledger)
             return _interrupted(again)
-        return _finish(plan, config, models, out, ledger, args, progress, started)
+        with stoppable():  # again: an event loop that ends leaves the system's own handlers in place
+            return _finish(plan, config, models, out, ledger, args, progress, started)
     except OverBudget as why:
         _unfinished(out, config, ledger)
         print(budget_message(plan, config, ledger, args.budget_usd, _message(why), again), file=sys.stderr)
@@ -166,6 +170,7 @@ def _run(
         return asyncio.run(work)
     finally:
         progress.close()
+        drop_leftovers(out / "frames")
 
 
 def _waiting(models: Models) -> int:
@@ -234,6 +239,7 @@ def _finish(
     result = finished_before(out, key)
     fresh = result is None
     if result is None:
+        _unfinished(out, config, ledger)  # from here on the tables may be of two exports
         builts = functools.partial(ledger.packed, found.built_keys)
         counts = export(builts, found.rejected, out, config, args.workers)
         result = {
@@ -252,19 +258,18 @@ def _finish(
         }
         published = result["rows"]["videos/train"]
         result["licences"] = licence_ledger(open_grants(out).terms) if published else []
-        write_run_json(out, result)
         if published:
+            write_run_json(out, {**result, "export_key": ""})  # a run that dies here exports once more
             write_card(out)
+        write_run_json(out, result)
     slowest, seconds = slowest_of(progress, plan), time.monotonic() - started
     if args.log_json:
         told = {name: result[name] for name in ("videos_listed", "failures", "rows", "drops", "spent")}
-        print(
-            log_line(
-                "done", **told, slowest=slowest, run_json=str(out / "run.json"), seconds=round(seconds, 1)
-            )
-        )
+        told |= {"slowest": slowest, "run_json": str(out / "run.json"), "seconds": round(seconds, 1)}
+        tell(log_line("done", **told), sys.stdout)
     elif not args.quiet:
-        print("\n".join(summary_lines(result, out, fresh, seconds) + slowest_lines(slowest)))
+        lines = summary_lines(result, out, fresh, seconds) + slowest_lines(slowest)
+        tell("\n".join(lines), sys.stdout)
     return _verdict(sum(found.failures.values()), found.listed, config, args.quiet)
 
 

@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
-from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from datagen.config import FrameOptions, SceneOptions
@@ -19,17 +18,10 @@ from datagen.media.decode import Reading, failure, read_pictures
 from datagen.media.frames import FrameWriter, replacing
 from datagen.media.lookahead import Unsure, due
 from datagen.media.measure import Measures
+from datagen.media.plane import Shrinker
 from datagen.media.scenes import Scenes
 from datagen.records import Location, Watched
 from datagen.remote import fetched
-
-_PLANE = 128
-"""Longer side, in pixels, of the planes in which cuts are found and measures taken."""
-
-_LARGE = 520
-"""Longer side of pictures for which averaging all pixels costs more than averaging some."""
-
-_EXACT = Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 
 _RATE = 10
 """Pictures looked at a second."""
@@ -119,8 +111,7 @@ class Sampler:
     """Makes small planes of about _RATE pictures a second, and of those between where much changes."""
 
     def __init__(self) -> None:
-        self.reformatter = VideoReformatter()
-        self.size: tuple[int, int] | None = None
+        self.shrink = Shrinker().shrink
         self.slot = -1
         self.passed: deque[tuple[float, VideoFrame]] = deque(maxlen=_HELD)
         self.plane: NDArray[np.uint8] | None = None
@@ -142,21 +133,3 @@ class Sampler:
         yield time, plane
         self.passed.clear()
         self.slot, self.plane = slot, plane
-
-    def shrink(self, picture: VideoFrame) -> NDArray[np.uint8]:
-        """Rows of blue, green and red, as stored, not turned for display; all of the first one's shape."""
-        if self.size is None:
-            scale = _PLANE / max(picture.width, picture.height)
-            self.size = max(8, round(picture.width * scale)), max(8, round(picture.height * scale))
-        width, height = self.size
-        if max(picture.width, picture.height) < _LARGE:
-            return self._scaled(picture, width, height, Interpolation.AREA)
-        # Single pixels would flicker enough to look like changes; the mean of some does not.
-        twice = self._scaled(picture, 2 * width, 2 * height, Interpolation.FAST_BILINEAR)
-        return np.asarray(cv2.resize(twice, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
-
-    def _scaled(self, picture: VideoFrame, width: int, height: int, how: Interpolation) -> NDArray[np.uint8]:
-        small = self.reformatter.reformat(
-            picture, width, height, "bgr24", interpolation=how | _EXACT, threads=1
-        )
-        return np.asarray(small.to_ndarray(), np.uint8)

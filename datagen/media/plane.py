@@ -1,0 +1,72 @@
+"""Pictures of a video as small planes of blue, green and red, fast enough for ten of them a second."""
+
+import cv2
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.plane import VideoPlane
+from av.video.reformatter import Interpolation, VideoReformatter
+from numpy.typing import NDArray
+
+_LONGER = 128
+"""Longer side, in pixels."""
+
+_READ_AS_THEY_ARE = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p"}
+"""Formats of 8 bits whose brightness and colours lie in planes of their own."""
+
+_QUICKLY = Interpolation.FAST_BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+
+_FULL_RANGE = 2
+"""ffmpeg's number for brightness from 0 to 255 rather than 16 to 235."""
+
+_LUMA = {1: (0.2126, 0.0722), 9: (0.2627, 0.0593), 10: (0.2627, 0.0593)}
+_LUMA_ELSE = (0.299, 0.114)
+"""Weights of red and blue in brightness, by ffmpeg's number of the space: BT.709, BT.2020; else BT.601."""
+
+
+class Shrinker:
+    """Makes the planes of one video; all are of the shape of the first."""
+
+    def __init__(self) -> None:
+        self.reformatter = VideoReformatter()
+        self.size: tuple[int, int] | None = None
+
+    def shrink(self, picture: VideoFrame) -> NDArray[np.uint8]:
+        """Rows of blue, green and red, as stored, not turned for display; the longer side has 128 pixels.
+
+        Single pixels would flicker enough to look like changes, and all pixels take long to read: it is the
+        mean of sixteen around each place, of four for the colours.
+        """
+        if self.size is None:
+            scale = _LONGER / max(picture.width, picture.height)
+            self.size = max(8, round(picture.width * scale)), max(8, round(picture.height * scale))
+        twice = self.size[0] * 2, self.size[1] * 2
+        if picture.format.name not in _READ_AS_THEY_ARE or any(p.line_size < 0 for p in picture.planes):
+            picture = self.reformatter.reformat(
+                picture, *twice, format="yuv444p", interpolation=_QUICKLY, threads=1
+            )
+        light, blueness, redness = (_array(plane) for plane in picture.planes)
+        light = cv2.resize(cv2.resize(light, twice), self.size, interpolation=cv2.INTER_AREA)
+        stacked = cv2.merge([light, cv2.resize(blueness, self.size), cv2.resize(redness, self.size)])
+        return np.asarray(cv2.transform(stacked, _to_colours(picture)), np.uint8)
+
+
+def _array(plane: VideoPlane) -> NDArray[np.uint8]:
+    lines = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+    return lines[: plane.height, : plane.width]
+
+
+def _to_colours(picture: VideoFrame) -> NDArray[np.float32]:
+    """Matrix from brightness, blueness, redness and 1 to blue, green and red (ITU-R BT.601, 709, 2020)."""
+    red, blue = _LUMA.get(picture.colorspace, _LUMA_ELSE)
+    green = 1 - red - blue
+    of_blue, of_red = 2 * (1 - blue), 2 * (1 - red)
+    full = picture.format.name.startswith("yuvj") or picture.color_range == _FULL_RANGE
+    light, colour, black = (1.0, 1.0, 0.0) if full else (255 / 219, 255 / 224, 16.0)
+    rows = np.array(
+        [
+            [light, colour * of_blue, 0.0],
+            [light, -colour * of_blue * blue / green, -colour * of_red * red / green],
+            [light, 0.0, colour * of_red],
+        ]
+    )
+    return np.column_stack([rows, -rows @ [black, 128.0, 128.0]]).astype(np.float32)
