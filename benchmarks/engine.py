@@ -139,7 +139,7 @@ def cpu_of(codes: list[str]) -> float:
 
 def cpu_of_engine(args: argparse.Namespace, videos: int) -> float:
     """CPU of a run that does nothing but work."""
-    what = f"{args.backend!r}, {args.workers}, {videos}, Shape(work={args.seconds}), {2 * args.workers}"
+    what = f"{args.backend!r}, {args.workers}, {videos}, Shape(work={args.seconds}), {4 * args.workers}"
     return cpu_of([f"from benchmarks.engine import Shape, run; run({what})"])
 
 
@@ -165,7 +165,7 @@ def print_wall(args: argparse.Namespace) -> None:
     """Time of two stages at once, over that of the slower one alone."""
     # One after the other they would take twice as long.
     call_seconds = 1.0
-    window = round(args.workers / args.seconds * call_seconds) + 2 * args.workers
+    window = round(args.workers / args.seconds * call_seconds) + 4 * args.workers
     shapes = Shape(rest=args.seconds), Shape(rest=args.seconds, calls=1, call_seconds=call_seconds)
     ratios = []
     for _ in range(args.rounds):

@@ -45,7 +45,7 @@ from datagen.report import (
     write_run_json,
 )
 from datagen.runner import Runner, Step
-from datagen.samples import make_samples
+from datagen.samples import MANIFEST, make_samples
 from datagen.scratch import Scratch
 from datagen.sources.listing import list_videos
 
@@ -136,7 +136,7 @@ def build(args: argparse.Namespace, again: str) -> int:
 def _samples(out: Path, quiet: bool) -> Path:
     if not quiet:
         print("No --videos given: building from four sample videos.", file=sys.stderr)
-    return make_samples(out / "samples")
+    return make_samples(out / "samples") / MANIFEST
 
 
 def _run(
@@ -163,7 +163,7 @@ def _run(
         backend,
         args.ray_address,
         # Calls wait while the processor works: enough videos are open to keep both busy.
-        window=2 * args.workers + _waiting(models),
+        window=4 * args.workers + _waiting(models),
         with_gpus=bool(models.llm_folder or models.vlm_folder),
     )
     try:

@@ -15,7 +15,13 @@ from PIL import Image, ImageDraw
 
 _FPS = 12
 _SIZE = (320, 240)
-_VERSION = "1"
+_VERSION = "2"
+
+MANIFEST = "samples.csv"
+"""Names the videos and their licence."""
+
+_LICENCE = "cc0-1.0"
+"""Nobody needs to ask us for what the code of this file draws."""
 
 Colour = tuple[int, int, int]
 
@@ -189,7 +195,7 @@ def _dawn() -> tuple[Scene, ...]:
 
 
 def make_samples(folder: Path) -> Path:
-    """Draw four videos of about a minute into `folder`, with sidecars and known cuts; return it.
+    """Draw four videos of about a minute into `folder`, with sidecars, known cuts and a manifest; return it.
 
     Takes a few seconds the first time and none after that. An interrupted call is simply repeated.
     """
@@ -197,7 +203,8 @@ def make_samples(folder: Path) -> Path:
     if done.is_file() and done.read_text(encoding="utf-8") == _VERSION:
         return folder
     folder.mkdir(parents=True, exist_ok=True)
-    for name, scenes in (("dawn", _dawn()), ("pizza", _pizza()), ("race", _race()), ("shapes", _shapes())):
+    drawn = {"dawn": _dawn(), "pizza": _pizza(), "race": _race(), "shapes": _shapes()}
+    for name, scenes in drawn.items():
         if name == "pizza":
             _write(folder / "pizza.vtt", _vtt(scenes[0].steps).encode())
         if name == "race":
@@ -207,6 +214,8 @@ def make_samples(folder: Path) -> Path:
         part = folder / f".{name}.part"
         _encode(part, scenes)
         part.replace(folder / f"{name}.mp4")
+    rows = [f"{name}.mp4,{_LICENCE},datagen samples" for name in drawn]
+    _write(folder / MANIFEST, "\n".join(["path,licence,source", *rows, ""]).encode())
     _write(done, _VERSION.encode())
     return folder
 
