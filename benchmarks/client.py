@@ -23,7 +23,7 @@ from benchmarks.other_tools import TOOLS, cpu_seconds
 from benchmarks.whole_calls import CALLS_OF_A_VIDEO, whole_calls
 from datagen.llm.chat import ChatRequest, Message, Picture, Text
 from datagen.llm.client import Client, ClientLimits
-from datagen.llm.client_request import frame_digest
+from datagen.llm.messages import frame_digest
 
 ROOT = Path(__file__).resolve().parents[1]
 FRAMES = 16

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from datagen import build
 from datagen.config import Config, FrameOptions, SceneOptions
@@ -28,7 +29,7 @@ from datagen.export import export as export_module
 from datagen.flow import VERSIONS
 from datagen.llm.chat import Attempt, ChatReply, ChatRequest, Message, Picture, Text
 from datagen.llm.models import Models
-from datagen.llm.tokens import picture_tokens
+from datagen.llm.prices import picture_tokens
 from datagen.money import cost_of
 from datagen.records import (
     Answer,
@@ -213,7 +214,7 @@ async def flow(step: Step, entry: Entry, config: Config, frames: Path, model: Mo
     dialogue, faults = check_dialogue(written, segments, captions, most, config.checks)
     return Built(
         video=video,
-        watched=watched,
+        watched=replace(watched, measures=()),
         segments=segments,
         captions=captions,
         dialogues=(dialogue,) if dialogue else (),

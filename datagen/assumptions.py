@@ -13,8 +13,8 @@ from datagen.config import Config, DialogueOptions
 from datagen.ledger import Cost
 from datagen.llm.chat import ChatRequest
 from datagen.llm.models import Models
+from datagen.llm.prices import CHARACTERS_PER_TOKEN, PIXELS_PER_TOKEN, picture_tokens, prompt_tokens
 from datagen.llm.prompts import load_prompt
-from datagen.llm.tokens import CHARACTERS_PER_TOKEN, PIXELS_PER_TOKEN, picture_tokens, prompt_tokens
 from datagen.money import prompt_name
 
 _REPLY_TOKENS = {

@@ -8,6 +8,7 @@ import shlex
 import sqlite3
 import sys
 import time
+import zlib
 from pathlib import Path
 
 from datagen.config import Config
@@ -20,12 +21,11 @@ from datagen.export.export import export
 from datagen.export.tokens import TokenCounter
 from datagen.flow import VERSIONS, flow
 from datagen.ledger import Ledger
-from datagen.llm.budget import Budget, BudgetedClient
-from datagen.llm.client import KEY_VARIABLE
+from datagen.llm.budget import Budget, BudgetedClient, Purse
+from datagen.llm.client_address import KEY_VARIABLE
 from datagen.llm.models import Models, check_models, open_clients
 from datagen.llm.preflight import preflight
-from datagen.llm.purse import Purse
-from datagen.llm.tokens import picture_tokens
+from datagen.llm.prices import picture_tokens
 from datagen.money import cost_of, money_left, preflight_events, spent
 from datagen.options import parser
 from datagen.pipeline_file import load_config
@@ -45,6 +45,7 @@ from datagen.report import (
     write_run_json,
 )
 from datagen.runner import Runner, Step
+from datagen.salvage import is_damage, salvage
 from datagen.samples import MANIFEST, make_samples
 from datagen.scratch import Scratch
 from datagen.sources.listing import list_videos
@@ -66,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     again = "python -m datagen.build " + shlex.join(argv)
     with stoppable():
         try:
-            return build(args, again)
+            return _mending(args, again)
         except UsageError as error:
             print(f"datagen: {_message(error)}", file=sys.stderr)
             return 2
@@ -76,6 +77,17 @@ def main(argv: list[str] | None = None) -> int:
             return 2
         except KeyboardInterrupt:
             return _interrupted(again)
+
+
+def _mending(args: argparse.Namespace, again: str) -> int:
+    """Build; where the ledger turns out to be damaged, once more from what can be read of it."""
+    try:
+        return build(args, again)
+    except (UsageError, sqlite3.DatabaseError, zlib.error, UnicodeDecodeError) as error:
+        if not is_damage(error):
+            raise
+    print(f"datagen: {salvage(Path(args.out).resolve() / '.work')}", file=sys.stderr)
+    return build(args, again)
 
 
 def build(args: argparse.Namespace, again: str) -> int:

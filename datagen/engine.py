@@ -59,8 +59,8 @@ async def run_tasks(
     that there is none for now.
 
     Every result is in the ledger before `on_events` sees it. `with_gpus` gives each runner in Ray a GPU, as
-    many runners as there are. Returns False when stopped by SIGINT or SIGTERM before the end. Raises NoSpace
-    when the output is full.
+    many runners as there are. Returns False when stopped by one of `stop_signals` before the end. Raises
+    NoSpace when the output is full.
     """
     stop = asyncio.Event()
     _stop_on_signals(stop)
@@ -69,13 +69,36 @@ async def run_tasks(
         return await _run(work, lambda: [Place()], make_runner, window, stop)
     with _ray(ray_address):
         _stop_on_signals(stop)  # again: Ray puts handlers of its own in place
-        return await _run(work, lambda: _places(with_gpus), make_runner, window, stop)
+        return await _run(work, lambda: _places(with_gpus, ray_address is None), make_runner, window, stop)
 
 
 def _stop_on_signals(stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in stop_signals():
         loop.add_signal_handler(number, stop.set)
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """Within it a signal to stop raises KeyboardInterrupt, the first alone: its end is not cut off."""
+
+    def interrupt(number: int, frame: object) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in stop_signals()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def stop_signals() -> list[signal.Signals]:
+    """Signals that stop a run, but for those that whoever began it wants ignored, as nohup does."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 async def _run(
@@ -251,9 +274,16 @@ def _join_cluster(address: str) -> None:
         raise UsageError(f"--ray-address {address}: no cluster answers there: {error}") from None
 
 
-def _places(with_gpus: bool) -> list[Place]:
-    """A runner a node; with GPUs one for each, and none on nodes without, if there are others."""
+def _places(with_gpus: bool, own: bool) -> list[Place]:
+    """A runner a node; with GPUs one for each, and none on nodes without, if there are others.
+
+    Raises UsageError when a cluster of our `own` is gone: no node will ever join it.
+    """
     nodes = {node["NodeID"]: int(node["Resources"].get("GPU", 0)) for node in _nodes()}
+    if own and not nodes:
+        raise UsageError(
+            "--backend ray: Ray's processes have been killed; run the same command again to go on"
+        )
     if not (with_gpus and any(nodes.values())):
         return [Place(node) for node in sorted(nodes)]
     return [Place(node, 1, gpus, number) for node, gpus in sorted(nodes.items()) for number in range(gpus)]

@@ -1,5 +1,6 @@
 """The pipeline as one async function: what becomes of one video."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,16 +42,17 @@ from datagen.scratch import Scratch
 from datagen.segments import aligned, make_segments
 from datagen.sources.sidecar import read_sidecar
 
-VERSIONS = {"probe": 1, "watch": 2, "read_sidecar": 1, "ask": 1, "flow": 3}
+VERSIONS = {"probe": 2, "watch": 3, "read_sidecar": 1, "ask": 1, "flow": 3}
 """Raise a step's number when its results change; `flow` stands for all that is not a step of its own."""
 
 
-def flow_key(entry: Entry, config: Config, models: Models) -> str:
-    """Key of a video's outcome: everything that it depends on. The export's options are not among it."""
+def flow_keys(entries: Iterable[Entry], config: Config, models: Models) -> list[str]:
+    """Key of each video's outcome: everything that it depends on. The export's options are not among it."""
     made = (config.scenes, config.frames, config.segment, config.dialogue, config.checks)
     options = (*made, config.limits.max_seconds, config.seed, *_no_frames(config))
     versions = sorted(VERSIONS.items())
-    return key_of("flow", VERSIONS["flow"], (entry, *options, versions, models_key(models)))
+    same = key_of("flow", VERSIONS["flow"], (*options, versions, models_key(models)))
+    return [key_of("flow", VERSIONS["flow"], (replace(entry, signed=UNSET), same)) for entry in entries]
 
 
 def frames_key(config: Config) -> str:
@@ -94,7 +96,7 @@ async def flow(
     timed = await _tighten(step, proved, material, config, frames, models, clients)
     return Built(
         video=video,
-        watched=watched,
+        watched=replace(watched, measures=()),  # two thirds of all there is, and done with
         segments=segments,
         captions=captions,
         dialogues=timed,
@@ -109,6 +111,8 @@ async def _look(
     limits = config.limits
     fetching = entry.size / SLOWEST if is_remote(entry.path) else 0.0
     async with scratch.copy_of(entry.signed or entry.path, entry.size) as place:
+        if not place.copy:
+            place = replace(place, changed_ns=entry.mtime_ns)
         listed = replace(entry, signed=UNSET)
         seconds = limits.step_seconds + entry.size / 20e6 + fetching
         video = await step(probe, place, listed, seconds=seconds)

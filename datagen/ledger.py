@@ -26,7 +26,7 @@ FLOW = "flow"
 """The step name under which the outcome of a whole video is kept."""
 
 # Results have a rowid: so they are appended, while the pages of a table ordered by a hash are all rewritten.
-_SCHEMA = """
+SCHEMA = """
 CREATE TABLE IF NOT EXISTS results (
     key TEXT PRIMARY KEY, item TEXT NOT NULL, step TEXT NOT NULL, code TEXT, value BLOB NOT NULL
 );
@@ -66,7 +66,7 @@ class Cost(Struct, frozen=True, kw_only=True):
     """As the endpoint counted them, and so with the tokens of replies."""
     completion_tokens: int
     expected_tokens: int = 0
-    """What the rule of `llm.tokens` makes of the prompts of those tries that got a reply."""
+    """What the rule of `llm.prices` makes of the prompts of those tries that got a reply."""
 
 
 _COST = Cost.__struct_fields__
@@ -118,35 +118,39 @@ def item_of(entry: Entry) -> str:
     return hashlib.blake2b(msgspec.json.encode(mark), digest_size=8).hexdigest()
 
 
+class Damaged(UsageError):
+    """The ledger's file is none, or not as it was written."""
+
+
 class Ledger:
     """All results of one output folder. One process at a time may have it open."""
 
     def __init__(self, work: Path) -> None:
         """Open or create the ledger in the folder `work`, and take in what killed runs left behind.
 
-        Raises UsageError when another run has it open, or the folder cannot be written.
+        Raises UsageError when another run has it open, or the folder cannot be written, and Damaged.
         """
         self._spools = work / "spool"
-        try:
-            self._spools.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(work / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-            self._database = sqlite3.connect(work / "ledger.sqlite", isolation_level=None)
-            _lock(self._lock, work)
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("PRAGMA synchronous = NORMAL")
-            self._database.executescript(_SCHEMA)
-        except (OSError, sqlite3.OperationalError) as error:
-            raise UsageError(f"--out {work.parent}: cannot be written: {error}") from None
-        except sqlite3.DatabaseError as error:
-            raise UsageError(
-                f"{work / 'ledger.sqlite'}: damaged ({error}); restore it, or delete it to start anew"
-            ) from None
-        self.take_in_spools()
+        with contextlib.ExitStack() as opened:
+            opened.callback(os.close, take_lock(work))
+            try:
+                self._spools.mkdir(exist_ok=True)
+                self._database = sqlite3.connect(work / "ledger.sqlite", isolation_level=None)
+                opened.callback(self._database.close)
+                self._database.execute("PRAGMA journal_mode = WAL")
+                self._database.execute("PRAGMA synchronous = NORMAL")
+                self._database.executescript(SCHEMA)
+            except (OSError, sqlite3.OperationalError) as error:
+                raise UsageError(f"--out {work.parent}: cannot be written: {error}") from None
+            except sqlite3.DatabaseError as error:
+                found = f"{work / 'ledger.sqlite'}: damaged ({error})"
+                raise Damaged(f"{found}; restore it, or delete it to start anew") from None
+            self.take_in_spools()
+            self._opened = opened.pop_all()
 
     def close(self) -> None:
         """Close the database and let the next run in."""
-        self._database.close()
-        os.close(self._lock)
+        self._opened.close()
 
     def take_in_spools(self) -> int:
         """Take in every left-over spool, waiting for those still being written. Returns the events found."""
@@ -255,6 +259,8 @@ class Ledger:
             marks = ",".join("?" * len(chunk))
             rows = self._database.execute(f"SELECT key, value FROM results WHERE key IN ({marks})", chunk)
             found = dict(rows.fetchall())
+            if lost := set(chunk) - found.keys():
+                raise Damaged(f"the ledger does not have {len(lost)} results that it should have")
             yield from (found[key] for key in chunk)
 
     def forget(self, keys: Iterable[str]) -> None:
@@ -316,13 +322,19 @@ def _read_spool(spool: Iterable[bytes]) -> Iterator[Event]:
         yield event
 
 
-def _lock(file: int, work: Path) -> None:
+def take_lock(work: Path) -> int:
+    """The file that says, until it is closed, that a ledger is in use. Raises UsageError as Ledger does."""
     try:
+        work.mkdir(parents=True, exist_ok=True)
+        file = os.open(work / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise UsageError(
-            f"--out {work.parent}: another run is writing there; wait for it or choose another folder"
-        ) from None
+        os.close(file)
+        taken = f"--out {work.parent}: another run is writing there"
+        raise UsageError(f"{taken}; wait for it or choose another folder") from None
+    except OSError as error:
+        raise UsageError(f"--out {work.parent}: cannot be written: {error}") from None
+    return file
 
 
 @contextlib.contextmanager

@@ -12,8 +12,7 @@ from datagen.ledger import Cost, Event, key_of
 from datagen.llm.chat import ChatReply, ChatRequest
 from datagen.llm.models import Models
 from datagen.llm.preflight import PREFLIGHT
-from datagen.llm.prices import NANO, nanodollars, price_of, used
-from datagen.llm.tokens import prompt_tokens
+from datagen.llm.prices import NANO, nanodollars, price_of, prompt_tokens, used
 
 _STAGES = {
     "one_qna": "synthesize",

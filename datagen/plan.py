@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
-from msgspec import UNSET, Struct
-from msgspec.structs import replace
+from msgspec import Struct
 
 from datagen.config import Config
-from datagen.flow import flow_key, frames_key
-from datagen.ledger import Ledger, item_of, key_of
+from datagen.flow import flow_keys, frames_key
+from datagen.ledger import Ledger, item_of
 from datagen.llm.models import Models
 from datagen.records import Entry, Rejection, Video
 from datagen.remote import is_remote
@@ -43,7 +42,7 @@ def make_plan(
     frames: Path,
 ) -> Plan:
     """Compare the listing with the ledger. Results whose frames are gone are forgotten."""
-    keys = _keys(entries, config, models)
+    keys = flow_keys(entries, config, models)
     done = ledger.flows()
     on_disk = {item.name for item in os.scandir(frames)} if frames.is_dir() else set()
     if ledger.note("frames") != frames_key(config):
@@ -57,19 +56,12 @@ def make_plan(
     return Plan(entries, keys, rejected, owed)
 
 
-def _keys(entries: list[Entry], config: Config, models: Models) -> list[str]:
-    """Key of each video's outcome; what is the same for all videos is hashed once."""
-    same = flow_key(Entry(path="", name="", size=0, mtime_ns=0), config, models)
-    return [key_of("flow", 1, (replace(entry, signed=UNSET), same)) for entry in entries]
-
-
 def prepare(plan: Plan, config: Config, ledger: Ledger, frames: Path) -> None:
     """Make ledger and folder true before work begins.
 
     What was said of frames no longer there is forgotten; what a killed run left half written is deleted.
     """
-    for leftover in frames.glob(".*"):
-        shutil.rmtree(leftover)
+    drop_leftovers(frames)
     if ledger.note("frames") != frames_key(config):
         ledger.forget_step("watch", ("frames", frames_key(config)))
     done = ledger.flows()
@@ -77,6 +69,13 @@ def prepare(plan: Plan, config: Config, ledger: Ledger, frames: Path) -> None:
         if plan.keys[n] in done:
             ledger.forget_item_step(item_of(plan.entries[n]), "watch")
             ledger.forget([plan.keys[n]])
+
+
+def drop_leftovers(frames: Path) -> None:
+    """Delete what steps that were killed left half written, while none is at work."""
+    for leftover in frames.glob(".*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def owed_tasks(plan: Plan, ledger: Ledger, frames: Path) -> Iterator[Task | None]:

@@ -4,11 +4,12 @@ lines for machines.
 
 import heapq
 import json
+import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -25,6 +26,14 @@ SLOWEST = 5
 """Steps named at the end, those that took longest ..."""
 SLOW_SECONDS = 5.0
 """... if they took this long."""
+
+
+def tell(text: str, stream: TextIO) -> None:
+    """Print something at once. Whoever read along, such as `head`, may have seen enough: a run goes on."""
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class Progress:
@@ -141,7 +150,7 @@ class Progress:
     def _line(self) -> None:
         state = self.state()
         if self._as_json:
-            print(json.dumps(state), flush=True)
+            tell(json.dumps(state), sys.stdout)
             return
         parts = [
             f"{title} {of['done']}/{self._total} ({of['rejected']} rejected, {of['per_second']:.3g}/s)"
@@ -150,4 +159,4 @@ class Progress:
         left = state["stages"][STAGES[FLOW]]["seconds_left"]
         parts.append(f"{tqdm.format_interval(left) if left is not None else '?'} left")
         parts += [self._asked()] if self._calls else []
-        print(", ".join(parts), file=sys.stderr, flush=True)
+        tell(", ".join(parts), sys.stderr)

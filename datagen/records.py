@@ -1,6 +1,7 @@
 """The records that flow from room to room. All times are seconds; all spans are half-open [start, end).
 
-Time 0 of a video is its first picture (of a span of a longer file: the start of that span).
+Time 0 of a video is its first picture (of a span of a longer file: the start of that span). Records of which
+a video has many are kept from Python's garbage collector, which looks for cycles that they cannot be part of.
 """
 
 from hashlib import blake2b
@@ -34,6 +35,8 @@ class Location(Struct, frozen=True):
     """Of a remote file: the path that its copy on disk has, or gets when somebody needs it."""
     size: int = 0
     """Bytes, of a remote file."""
+    changed_ns: int = 0
+    """Of a video on disk: the date that it had when it was listed, and has to keep while it is read."""
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -103,7 +106,7 @@ class Video(Struct, frozen=True, kw_only=True):
     """Of its texts; empty where it is the video's."""
 
 
-class Boundary(Struct, frozen=True):
+class Boundary(Struct, frozen=True, gc=False):
     """A place where one shot becomes the next."""
 
     start: float
@@ -165,7 +168,7 @@ class Narration(Struct, frozen=True, kw_only=True):
     """The line or key in the sidecar it came from, for provenance."""
 
 
-class Call(Struct, frozen=True, kw_only=True):
+class Call(Struct, frozen=True, kw_only=True, gc=False):
     """A model call that a text comes from, or that had a say in it."""
 
     id: str
@@ -179,7 +182,7 @@ class Call(Struct, frozen=True, kw_only=True):
     """As the endpoint names it; empty where there was no reply."""
 
 
-class Rejection(Struct, frozen=True):
+class Rejection(Struct, frozen=True, gc=False):
     """One thing that did not make it, and why. Every drop has a row."""
 
     stage: str
@@ -206,7 +209,7 @@ class Sidecar(Struct, frozen=True, kw_only=True):
     language: str | None = None
 
 
-class Segment(Struct, frozen=True, kw_only=True):
+class Segment(Struct, frozen=True, kw_only=True, gc=False):
     """A stretch of a video that is captioned as one. Segments are sorted and never overlap."""
 
     id: str
@@ -218,7 +221,7 @@ class Segment(Struct, frozen=True, kw_only=True):
     """The kind of shot change it begins with, if any."""
 
 
-class Caption(Struct, frozen=True, kw_only=True):
+class Caption(Struct, frozen=True, kw_only=True, gc=False):
     """What is known of a segment, in words; seen and heard kept apart."""
 
     segment_id: str
@@ -234,7 +237,7 @@ class Caption(Struct, frozen=True, kw_only=True):
     calls: tuple[Call, ...] = ()
 
 
-class Answer(Struct, frozen=True, kw_only=True):
+class Answer(Struct, frozen=True, kw_only=True, gc=False):
     """One reply that is due, with the three times of it kept apart (the reply turn is made at export)."""
 
     text: str
@@ -257,7 +260,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     calls: tuple[Call, ...] = ()
 
 
-class Question(Struct, frozen=True, kw_only=True):
+class Question(Struct, frozen=True, kw_only=True, gc=False):
     """A question of the viewer and the replies it calls for, sorted by reply_start."""
 
     text: str
@@ -271,7 +274,7 @@ class Question(Struct, frozen=True, kw_only=True):
     calls: tuple[Call, ...] = ()
 
 
-class Dialogue(Struct, frozen=True, kw_only=True):
+class Dialogue(Struct, frozen=True, kw_only=True, gc=False):
     """Questions in order of asking; a later question takes over from the one before it."""
 
     id: str
@@ -304,7 +307,7 @@ def calls_by_item(dialogue: Dialogue) -> dict[str, tuple[Call, ...]]:
     return found
 
 
-class Turn(Struct, frozen=True, kw_only=True):
+class Turn(Struct, frozen=True, kw_only=True, gc=False):
     """One user turn and what the assistant does after it."""
 
     time: float

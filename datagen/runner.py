@@ -20,7 +20,7 @@ from msgspec import Struct
 from datagen.errors import FAILURES, Crashed, Failure, NoSpace, OverBudget, UsageError
 from datagen.ledger import FLOW, Cost, Event, Known, Lost, key_of
 from datagen.records import Built, Entry, Rejection
-from datagen.sandbox import Children
+from datagen.sandbox import CANNOT_WRITE, Children
 from datagen.spool import Spool
 
 T = TypeVar("T")
@@ -228,6 +228,8 @@ class Runner:
         except Failure as failure:
             return failed(task, step.name, type(failure).__name__, str(failure))
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
+                raise NoSpace(str(error)) from error
             return failed(task, step.name, Crashed.__name__, f"{type(error).__name__}: {error}")
         return Event(task.key, task.item, FLOW, msgspec.Raw(msgspec.json.encode(built)), None, built.video.id)
 

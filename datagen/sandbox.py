@@ -19,7 +19,7 @@ import subprocess
 import sys
 import typing
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import cache
 from typing import Any, BinaryIO
 
@@ -32,8 +32,10 @@ from datagen.guard import MARK, end_children, end_guard, kill_tree, new_mark, st
 ATTEMPTS = 3
 """A child that dies may have been killed by something else: the step is tried this often."""
 
+_NAP = 1.0
+"""Seconds that count at most, however long this process was stopped meanwhile."""
 
-_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
 class Request(Struct):
@@ -81,10 +83,10 @@ class Children:
             try:
                 async with self._child() as child:
                     begin()
-                    reply = await asyncio.wait_for(_exchange(child, request), seconds)
+                    reply = await _awake(_exchange(child, request), seconds)
             except TimeoutError:
                 raise Timeout(f"{function.__name__} took longer than {seconds:.0f} s") from None
-            except (asyncio.IncompleteReadError, ConnectionError):
+            except (asyncio.IncompleteReadError, ConnectionError, msgspec.DecodeError):
                 if attempt == ATTEMPTS:
                     how = await _cause_of_death(child)
                     died = f"{function.__name__} ended its process {attempt} times: {how}"
@@ -135,11 +137,30 @@ class Children:
 
     async def close(self) -> None:
         """End all children and whatever they have started, at once."""
+        for child in self._all:
+            if child.returncode is None:
+                child.kill()  # the guard may have been killed itself
         if self._guard is not None:
             end_guard(self._guard)
             self._guard = None
         await asyncio.gather(*(child.wait() for child in self._all))
         self._all.clear()
+
+
+async def _awake(work: Coroutine[Any, Any, Reply], seconds: float) -> Reply:
+    """What `work` returns. Raises TimeoutError after `seconds` in which this process was not stopped itself
+    (Ctrl-Z, a closed lid): then what came meanwhile has still to be read.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        while seconds > 0 and not task.done():
+            await asyncio.wait([task], timeout=min(seconds, _NAP))
+            seconds -= _NAP
+        if not task.done():
+            raise TimeoutError
+        return task.result()
+    finally:
+        task.cancel()
 
 
 async def _exchange(child: Process, request: bytes) -> Reply:
@@ -181,7 +202,7 @@ def _answer(request: Request) -> Reply:
     except Failure as failure:
         return Reply(code=type(failure).__name__, detail=str(failure))
     except BaseException as error:
-        if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
+        if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
             return Reply(code=NoSpace.__name__, detail=str(error))
         if _out_of_memory(error):
             return Reply(code=OutOfMemory.__name__, detail="needed more memory than limits.memory_mb allows")

@@ -1,5 +1,6 @@
 """Steps for the tests of the engine: what a child process may do to its parent."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -70,6 +71,14 @@ def chatter() -> int:
     os.write(1, b"more noise")
     os.write(2, b"and errors")
     return 1 + len(sys.stdin.read())
+
+
+def talk_nonsense() -> int:
+    """Writes into the pipe on which its reply would go."""
+    for file in range(3, 20):
+        with contextlib.suppress(OSError):
+            os.write(file, b"\0\0\0\5hello")
+    return 1
 
 
 def fork_and_hang(pids: Location) -> int:

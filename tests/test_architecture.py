@@ -19,6 +19,7 @@ ALLOWED = {
     "config": BASE,
     "pipeline_file": BASE | {"config"},
     "ledger": BASE,
+    "salvage": BASE | {"ledger"},
     "guard": set(),
     "spool": set(),
     "sandbox": BASE | {"guard"},

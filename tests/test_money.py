@@ -15,11 +15,9 @@ from datagen.build import main
 from datagen.config import Price
 from datagen.errors import OverBudget, Refused, UsageError
 from datagen.ledger import Ledger
-from datagen.llm.budget import Budget, BudgetedClient
+from datagen.llm.budget import Budget, BudgetedClient, Purse
 from datagen.llm.chat import Attempt, ChatReply, ChatRequest, Message, Picture, Text
-from datagen.llm.prices import nanodollars, price_of
-from datagen.llm.purse import Purse
-from datagen.llm.tokens import picture_tokens, prompt_tokens
+from datagen.llm.prices import nanodollars, picture_tokens, price_of, prompt_tokens
 from datagen.money import cost_of, dollars, stage_of
 from datagen.samples import make_samples
 from tests.model_server import KEY
@@ -125,7 +123,7 @@ def test_runners_share_a_purse_and_one_that_died_leaves_its_calls_paid(tmp_path)
     assert one.set_aside(60) == "done" and two.set_aside(60) == "wait" and two.set_aside(40) == "done"
     one.pay(60, 10)
     assert two.set_aside(50) == "done" and one.set_aside(1) == "wait"
-    two.close()  # killed with 90 under way
+    # The other is killed with 90 under way.
     two = Purse(tmp_path / "purse", "two")
     assert two.set_aside(1) == "empty" and one.set_aside(0) == "done"
 

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from datagen import remote
 from datagen.errors import Corrupt, Provider, UsageError
+from datagen.flow import flow_keys
 from datagen.ledger import item_of
 from datagen.llm.models import Models
 from datagen.pipeline_file import load_config
-from datagen.plan import _keys
 from datagen.records import Entry, Location
 from datagen.remote import fetched, join, without_keys
 from datagen.scratch import Scratch
@@ -126,7 +126,7 @@ def test_a_signed_address_signs_no_key_and_no_name(served, tmp_path):
         listed += list_videos(tmp_path / "m.jsonl")[0]
     assert [e.path for e in listed] == [e.name for e in listed] == [f"{served.url}/a/talk.mp4"] * 2
     assert listed[0].signed != listed[1].signed and KEY in str(listed[0].signed)
-    assert len(set(_keys(listed, config, Models()))) == len({item_of(e) for e in listed}) == 1
+    assert len(set(flow_keys(listed, config, Models()))) == len({item_of(e) for e in listed}) == 1
     served.faults = {"/a/talk.mp4": "500"}
     for where in (listed[0].signed, f"http://user:verysecret@127.0.0.1:1/a.mp4?{KEY}"):
         with pytest.raises(Provider) as error:

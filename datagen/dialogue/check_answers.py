@@ -7,7 +7,6 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from datagen.config import CheckOptions
-from datagen.dialogue.check_texts import said_beyond, text_fault
 from datagen.dialogue.evidence import EPSILON, Evidence, capitalised
 from datagen.dialogue.lexicon import (
     ACKNOWLEDGING,
@@ -18,13 +17,15 @@ from datagen.dialogue.lexicon import (
     LEAD,
     REFUSAL,
     SPOKEN,
+    said_beyond,
+    text_fault,
 )
 from datagen.llm.kinds import WAITING_KINDS
 from datagen.llm.text import normalised, numbers, rouge_l, stems, tokens
 from datagen.records import Answer, Question
 
-RETURNING_KINDS = ("detect", "state_change", "mistake")
-"""Questions to which the same reply is right again when the same thing happens again."""
+_RETURNING_KINDS = ("detect", "state_change", "mistake")
+"""Questions to which the very same words are right again when the same thing happens again."""
 _NARROW = 20.0
 """Seconds: a reply span this short is narrow in any video."""
 _EMPTY = GENERIC | LEAD | ACKNOWLEDGING
@@ -184,7 +185,7 @@ def check_invented_number(case: Case) -> str | None:
 
 def check_repeat(case: Case) -> str | None:
     """Says again what was said. What is asked for again, or each time, may be said again."""
-    if case.answer.immediate or case.question.kind in RETURNING_KINDS or not case.earlier:
+    if case.answer.immediate or case.question.kind in _RETURNING_KINDS or not case.earlier:
         return None
     now = said(case.answer.text)
     counted = numbers(case.answer.text) if case.question.kind == "count" else frozenset[str]()

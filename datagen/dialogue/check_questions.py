@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from datagen.config import SILENT_KINDS, CheckOptions
-from datagen.dialogue.check_texts import said_beyond, text_fault
 from datagen.dialogue.evidence import EPSILON, Evidence, capitalised, is_spaced
 from datagen.dialogue.lexicon import (
     AGENT,
@@ -18,6 +17,8 @@ from datagen.dialogue.lexicon import (
     MALE,
     QUESTION_SPEAK,
     WAITING,
+    said_beyond,
+    text_fault,
 )
 from datagen.llm.kinds import WAITING_KINDS
 from datagen.llm.text import numbers, stems

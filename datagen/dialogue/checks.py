@@ -39,14 +39,8 @@ from datagen.llm.text import stem, stems
 from datagen.llm.wordings import wording_words
 from datagen.records import Answer, Caption, Dialogue, Question, Rejection, Segment
 
-CODES = tuple(
-    dict.fromkeys(
-        [code for code, _ in ANSWER_CHECKS] + [code for code, _ in QUESTION_CHECKS] + ["missed_reply"]
-    )
-)
+CODES = tuple(dict.fromkeys([*dict(ANSWER_CHECKS), *dict(QUESTION_CHECKS), "missed_reply"]))
 """Every code that these checks give."""
-
-
 DEFAULTS = CheckOptions()
 """The thresholds of the pipelines that come with datagen."""
 
@@ -99,7 +93,7 @@ class _Checking:
         case = AskedCase(question, tuple(self.kept.values()), self.evidence, self.wordings, self.options)
         for code, check in QUESTION_CHECKS:
             if (detail := check(case)) is not None:
-                self._reject_question(number, question.answers, code, detail)
+                self._reject_question(number, code, detail)
                 return
         self.told |= frozenset(stems(question.text))
         answers = self._answers(number, item)
@@ -109,8 +103,9 @@ class _Checking:
             detail = f"no answer is left of {len(question.answers)}: {question.text[:300]!r}"
             self.reject(item, "unanswerable", detail)
 
-    def _reject_question(self, number: int, answers: tuple[Answer, ...], code: str, why: str) -> None:
+    def _reject_question(self, number: int, code: str, why: str) -> None:
         question = self.dialogue.questions[number]
+        answers = self.kept.get(number, question).answers
         item = f"{self.dialogue.id}/q{number}"
         self.reject(item, code, f"{why}: {question.text[:300]!r}")
         for place, answer in enumerate(question.answers):
@@ -161,7 +156,7 @@ class _Checking:
         for number in sorted(self.kept, reverse=True):
             question = self.kept[number]
             if detail := missed_reply(question, stop, self.evidence, self.wordings):
-                self._reject_question(number, question.answers, "missed_reply", detail)
+                self._reject_question(number, "missed_reply", detail)
             else:
                 kept.insert(0, question)
                 stop = question.ask_time

@@ -6,7 +6,7 @@ An immediate one is welcome from the question on, until the next stretch has end
 has a reply of its own; that reply is then welcome in the other half.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 from msgspec.structs import replace
@@ -16,7 +16,7 @@ from datagen.dialogue.notes import Notes
 from datagen.llm.kinds import WAITING_KINDS
 from datagen.llm.repair import Fault
 from datagen.llm.text import count_words, normalised
-from datagen.records import NO_REPLY, Answer, Dialogue, Question, dialogue_id
+from datagen.records import NO_REPLY, Answer, Call, Dialogue, Question, dialogue_id
 
 START = "START"
 QUESTION_WORDS = (4, 25)
@@ -40,10 +40,16 @@ class Draft(NamedTuple):
 
     dialogues: tuple[Dialogue, ...]
     """Each with at least one question that has answers, or is meant to have none."""
-    paths: dict[str, str]
-    """From the id that check_dialogue gives a question or answer to its place in the reply."""
+    items: dict[str, tuple[str, str]]
+    """By the id that check_dialogue gives a question or answer: its place in the reply, and its text."""
     faults: tuple[Fault, ...]
     """By the paths: of answers, of questions, of the whole."""
+
+
+CallsOf = Callable[[str], tuple[Call, ...]]
+"""The calls that a text comes from, by its place in the reply."""
+_Asked = tuple[Question, list[str]]
+"""A question, and the places in the reply of its text and of those of its answers."""
 
 
 class _Placed(NamedTuple):
@@ -54,43 +60,44 @@ class _Placed(NamedTuple):
     path: str
 
 
-class _Asked(NamedTuple):
-    """A question with its place in the reply, and those of its answers."""
+class Source(NamedTuple):
+    """What drafts are made of beside replies, and what their dialogues say of themselves."""
 
-    question: Question
-    path: str
-    answers: tuple[str, ...]
+    notes: Notes
+    limits: Limits
+    video_id: str
+    provenance: str
+    calls_of: CallsOf
 
 
-def draft_one(value: Any, notes: Notes, video_id: str, provenance: str, limits: Limits) -> Draft:
+def draft_one(value: Any, source: Source) -> Draft:
     """1QnA: a dialogue of its own for each question, all asked at 0."""
-    drafting = _Drafting(notes, limits)
-    stop = len(notes.segments)
+    drafting = _Drafting(source)
     for number, item in enumerate(drafting.wanted(value["dialogues"], "/dialogues")):
-        drafting.question(item, f"/dialogues/{number}", -1, stop)
-    return drafting.result([[asked] for asked in drafting.asked], "1QnA", video_id, provenance)
+        drafting.question(item, f"/dialogues/{number}", -1, len(source.notes.segments))
+    return drafting.result([[asked] for asked in drafting.asked], "1QnA")
 
 
-def draft_n(value: Any, notes: Notes, video_id: str, provenance: str, limits: Limits) -> Draft:
+def draft_n(value: Any, source: Source) -> Draft:
     """nQnA: one dialogue of all questions, in order of asking."""
-    drafting = _Drafting(notes, limits)
+    drafting = _Drafting(source)
     items = drafting.wanted(value["questions"], "/questions")
     places = drafting.places([item["ask_after"] for item in items])
     order = sorted(places, key=lambda number: places[number])
     for number, following in zip(order, [*order, None][1:], strict=True):
-        place = places[number]
         # The stretch after which the next question is asked ends on that question's turn: nobody answers it.
-        stop = len(notes.segments) if following is None else places[following]
-        drafting.question(items[number], f"/questions/{number}", place, stop)
-    return drafting.result([drafting.asked] if drafting.asked else [], "nQnA", video_id, provenance)
+        stop = len(source.notes.segments) if following is None else places[following]
+        drafting.question(items[number], f"/questions/{number}", places[number], stop)
+    return drafting.result([drafting.asked] if drafting.asked else [], "nQnA")
 
 
 class _Drafting:
     """The questions made so far and the faults found."""
 
-    def __init__(self, notes: Notes, limits: Limits):
-        self.notes = notes
-        self.limits = limits
+    def __init__(self, source: Source):
+        self.source = source
+        self.notes = source.notes
+        self.limits = source.limits
         self.asked: list[_Asked] = []
         self.faults: list[Fault] = []
         self._known: set[str] = set()
@@ -141,9 +148,11 @@ class _Drafting:
             self.fault(path, "unanswerable", f"no answer is left: {text}")
         elif sound:
             time = self.notes.segments[place].end if place >= 0 else 0.0
-            made = tuple(placed.answer for placed in answers)
-            question = Question(text=text, ask_time=time, kind=kind, answers=made)
-            self.asked.append(_Asked(question, path, tuple(placed.path for placed in answers)))
+            paths, calls_of = [f"{path}/question", *(placed.path for placed in answers)], self.source.calls_of
+            made = tuple(replace(placed.answer, calls=calls_of(placed.path)) for placed in answers)
+            calls = calls_of(paths[0])
+            question = Question(text=text, ask_time=time, kind=kind, answers=made, calls=calls)
+            self.asked.append((question, paths))
 
     def _is_question(self, text: str, kind: str, place: int, path: str) -> bool:
         low, high = QUESTION_WORDS
@@ -250,26 +259,20 @@ class _Drafting:
             return True
         return False
 
-    def result(
-        self,
-        groups: Sequence[Sequence[_Asked]],
-        kind: Literal["1QnA", "nQnA"],
-        video_id: str,
-        provenance: str,
-    ) -> Draft:
+    def result(self, groups: Sequence[Sequence[_Asked]], kind: Literal["1QnA", "nQnA"]) -> Draft:
         """A dialogue for each group of questions."""
         dialogues: list[Dialogue] = []
-        paths: dict[str, str] = {}
+        items: dict[str, tuple[str, str]] = {}
+        video_id, by = self.source.video_id, self.source.provenance
         for group in groups:
-            questions = tuple(asked.question for asked in group)
-            id = dialogue_id(video_id, questions)
-            dialogues.append(
-                Dialogue(id=id, video_id=video_id, type=kind, questions=questions, provenance=provenance)
-            )
-            for q, asked in enumerate(group):
-                paths[f"{id}/q{q}"] = f"{asked.path}/question"
-                paths |= {f"{id}/q{q}/a{a}": path for a, path in enumerate(asked.answers)}
-        return Draft(tuple(dialogues), paths, tuple(self.faults))
+            asked = tuple(question for question, _ in group)
+            id = dialogue_id(video_id, asked)
+            dialogues.append(Dialogue(id=id, video_id=video_id, type=kind, questions=asked, provenance=by))
+            for q, (question, (path, *paths)) in enumerate(group):
+                items[f"{id}/q{q}"] = path, question.text
+                for a, (answer, own) in enumerate(zip(question.answers, paths, strict=True)):
+                    items[f"{id}/q{q}/a{a}"] = own, answer.text
+        return Draft(tuple(dialogues), items, tuple(self.faults))
 
 
 def spoken(reply: str | None) -> str:

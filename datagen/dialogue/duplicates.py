@@ -45,17 +45,15 @@ class QuestionIndex:
         key = question_hash(text)
         self.asked[key] += 1
         if key not in self._groups:
-            self._groups[key] = self._join(comparable(text))
+            shown = comparable(text)
+            signature = _min_hash(shown)
+            group = self._alike(signature)
+            if group is None:
+                group = len(self.examples)
+                self.examples.append(shown)
+                self._firsts.add(str(group), signature)
+            self._groups[key] = group
         return self._groups[key]
-
-    def _join(self, text: str) -> int:
-        signature = _min_hash(text)
-        group = self._alike(signature)
-        if group is None:
-            group = len(self.examples)
-            self.examples.append(text)
-            self._firsts.add(str(group), signature)
-        return group
 
     def _alike(self, signature: RMinHash) -> int | None:
         return min(map(int, self._firsts.get_duplicates(signature)), default=None)

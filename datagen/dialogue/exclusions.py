@@ -1,6 +1,6 @@
-"""What a benchmark contains and a training set must not: videos by name, questions by their text."""
+"""What is kept out of a training set: videos and questions of a benchmark, and other languages."""
 
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -11,6 +11,9 @@ from datagen.config import DatasetOptions
 from datagen.dialogue.duplicates import QuestionIndex
 from datagen.errors import UsageError
 from datagen.records import Video
+
+_SURE = 0.9
+"""Probability from which a language counts; below it the text is too short or too mixed to tell."""
 
 
 class Exclusions(Struct, frozen=True):
@@ -42,7 +45,7 @@ def read_exclusions(options: DatasetOptions) -> Exclusions:
     """
     videos: set[str] = set()
     questions = QuestionIndex(options.duplicate_similarity)
-    for name in _read("exclude_videos", options.exclude_videos, _videos):
+    for name in _read("exclude_videos", options.exclude_videos, lambda entry: [str(entry["video"])]):
         videos.update(_names(name))
     for text in _read("exclude_questions", options.exclude_questions, _questions):
         questions.add(text)
@@ -73,16 +76,32 @@ def _read(option: str, path: str | None, of_entry: Any) -> list[str]:
     return found
 
 
-def _videos(entry: dict[str, Any]) -> Iterator[str]:
-    yield str(entry["video"])
-
-
-def _questions(entry: dict[str, Any]) -> Iterator[str]:
-    for message in entry["conversation"]:
-        if message["role"] == "user" and isinstance(message["content"], str):
-            yield message["content"]
+def _questions(entry: dict[str, Any]) -> list[str]:
+    asked = [message["content"] for message in entry["conversation"] if message["role"] == "user"]
+    return [text for text in asked if isinstance(text, str)]
 
 
 def _names(name: str) -> tuple[str, str, str]:
     path = PurePosixPath(name.replace("\\", "/"))
     return name, path.name, path.stem
+
+
+def language_of(text: str) -> str | None:
+    """ISO 639-1 code of a text's language, or None where it cannot be told.
+
+    By byte n-grams and naive Bayes (M. Lui and T. Baldwin, langid.py, 2012), which needs a sentence or more.
+    """
+    code, probability = _identifier().classify(text)
+    return str(code) if probability >= _SURE else None
+
+
+def language_code(tag: str) -> str:
+    """The language of a tag such as en-US, in lower case."""
+    return tag.strip().lower().replace("_", "-").partition("-")[0]
+
+
+@cache
+def _identifier() -> Any:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # takes a second, and few builds ask for it
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -1,5 +1,6 @@
 """Clean dialogues that were written by hand, for measuring the checks: see prompts/faults."""
 
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import yaml
@@ -34,11 +35,15 @@ def read_wordings(name: str) -> dict[str, tuple[str, ...]]:
 
 def written(name: str) -> list[Clean]:
     """Two dialogues of each video of one of SETS: what comes next is asked, or waited for after a recall."""
-    return [
-        made
-        for video, told in _read(f"videos_{name}.yaml").items()
-        for made in (_going_on(video, told), _waiting(video, told))
-    ]
+    cleans = []
+    for video, told in _read(f"videos_{name}.yaml").items():
+        segments, captions = _material(video, told)
+        for kind, questions in (("next", _going_on(told, segments)), ("wait", _waiting(told, segments))):
+            dialogue = Dialogue(
+                id=f"{video}#{kind}", video_id=video, type="nQnA", questions=questions, provenance="written"
+            )
+            cleans.append(Clean(dialogue, segments, captions, told["later"], told["event"]))
+    return cleans
 
 
 def _read(name: str) -> dict[str, Any]:
@@ -48,62 +53,54 @@ def _read(name: str) -> dict[str, Any]:
     return values
 
 
-def _going_on(video: str, told: dict[str, Any]) -> Clean:
+def _going_on(told: dict[str, Any], segments: tuple[Segment, ...]) -> tuple[Question, ...]:
     """A question at the start and one in the middle, with a reply to each stretch."""
-    segments, captions = _material(video, told)
-    first = _question(told["ask"], "narrate", 0.0, segments, told["reply"], range(_ASKED + 1))
-    asked = segments[_ASKED].end
-    second = _question(
-        told["then"], "monitor", asked, segments, told["reply"], range(_ASKED + 1, len(segments))
+    then = _question(
+        told["then"], "monitor", segments[_ASKED].end, segments, told, range(_ASKED + 1, len(segments))
     )
-    return _clean(video, "next", (first, second), segments, captions, told)
+    return _first(told, segments), then
 
 
-def _waiting(video: str, told: dict[str, Any]) -> Clean:
+def _waiting(told: dict[str, Any], segments: tuple[Segment, ...]) -> tuple[Question, ...]:
     """What has been so far, answered at once; then something is waited for that comes."""
-    segments, captions = _material(video, told)
-    past = segments[: _ASKED + 1]
+    past, following = segments[: _ASKED + 1], segments[_ASKED + 1]
     recalled = Answer(
         text=told["so_far"],
         evidence=tuple(segment.id for segment in past),
         evidence_start=0.0,
         evidence_end=past[-1].end,
         reply_start=past[-1].end,
-        reply_end=segments[_ASKED + 1].end,
+        reply_end=following.end,
         immediate=True,
     )
-    recall = Question(
-        text="What has happened so far?", ask_time=past[-1].end, kind="recall", answers=(recalled,)
-    )
-    first = _question(told["ask"], "narrate", 0.0, segments, told["reply"], range(_ASKED + 1))
-    wait = f"Tell me when {told['event']}."
-    asked = segments[_ASKED + 1].end
-    waited = _question(wait, "detect", asked, segments, told["reply"], range(told["at"], told["at"] + 1))
-    return _clean(video, "wait", (first, recall, waited), segments, captions, told)
+    asked = "What has happened so far?"
+    recall = Question(text=asked, ask_time=past[-1].end, kind="recall", answers=(recalled,))
+    wait, at = f"Tell me when {told['event']}.", range(told["at"], told["at"] + 1)
+    return _first(told, segments), recall, _question(wait, "detect", following.end, segments, told, at)
+
+
+def _first(told: dict[str, Any], segments: tuple[Segment, ...]) -> Question:
+    return _question(told["ask"], "narrate", 0.0, segments, told, range(_ASKED + 1))
 
 
 def _material(video: str, told: dict[str, Any]) -> tuple[tuple[Segment, ...], tuple[Caption, ...]]:
-    segments = []
-    start = 0.0
-    for number, length in enumerate(_LENGTHS):
-        end = start + length
-        segments.append(
-            Segment(id=f"{video}:{number}", video_id=video, start=start, end=end, method="sentences")
-        )
-        start = end
+    segments = tuple(
+        Segment(id=f"{video}:{number}", video_id=video, start=start, end=end, method="sentences")
+        for number, (start, end) in enumerate(pairwise(accumulate(_LENGTHS, initial=0.0)))
+    )
     captions = tuple(
         Caption(segment_id=segment.id, seen=seen, heard=told["heard"].get(number), provenance="written")
         for number, (segment, seen) in enumerate(zip(segments, told["seen"], strict=True))
     )
-    return tuple(segments), captions
+    return segments, captions
 
 
 def _question(
-    text: str, kind: str, ask: float, segments: tuple[Segment, ...], replies: list[str], places: range
+    text: str, kind: str, ask: float, segments: tuple[Segment, ...], told: dict[str, Any], places: range
 ) -> Question:
     answers = tuple(
         Answer(
-            text=replies[place],
+            text=told["reply"][place],
             evidence=(segments[place].id,),
             evidence_start=segments[place].start,
             evidence_end=segments[place].end,
@@ -113,17 +110,3 @@ def _question(
         for place in places
     )
     return Question(text=text, ask_time=ask, kind=kind, answers=answers)
-
-
-def _clean(
-    video: str,
-    name: str,
-    questions: tuple[Question, ...],
-    segments: tuple[Segment, ...],
-    captions: tuple[Caption, ...],
-    told: dict[str, Any],
-) -> Clean:
-    dialogue = Dialogue(
-        id=f"{video}#{name}", video_id=video, type="nQnA", questions=questions, provenance="written"
-    )
-    return Clean(dialogue, segments, captions, told["later"], told["event"])

@@ -7,11 +7,10 @@ dialogue without a fault, is a false alarm.
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from datagen.config import CheckOptions
 from datagen.dialogue.checks import check_dialogue
 from datagen.dialogue.fault_material import Clean
 from datagen.llm.wordings import pick
@@ -32,8 +31,6 @@ _THING = re.compile(r"\b(?:the|an?) ([a-z]{4,20})\b", re.IGNORECASE)
 _AFTERMATH = ("no answer is left", "no question is left")
 """How rejections begin that only follow from another one."""
 
-Values = dict[str, str]
-
 
 class Fault(NamedTuple):
     """A dialogue with one fault."""
@@ -42,7 +39,30 @@ class Fault(NamedTuple):
     item: str
     """Id of the answer or question that is faulty."""
     dialogue: Dialogue
+
+
+class _Spot(NamedTuple):
+    """An answer, by the number of its question and its own."""
+
     clean: Clean
+    q: int
+    a: int
+
+    @property
+    def question(self) -> Question:
+        """What it answers."""
+        return self.clean.dialogue.questions[self.q]
+
+    @property
+    def answer(self) -> Answer:
+        """The answer itself."""
+        return self.question.answers[self.a]
+
+    def with_fault(self, code: str, **changes: Any) -> Fault:
+        """The dialogue with the answer changed."""
+        answers = list(self.question.answers)
+        answers[self.a] = replace(self.answer, **changes)
+        return _with_fault(self.clean, code, self.q, f"/a{self.a}", answers=tuple(answers))
 
 
 class Score(NamedTuple):
@@ -67,33 +87,23 @@ class Score(NamedTuple):
 
 
 def score(
-    cleans: Sequence[Clean],
-    wordings: dict[str, tuple[str, ...]],
-    max_reply_words: int = 60,
-    options: CheckOptions | None = None,
-) -> tuple[dict[str, Score], list[tuple[Fault | None, tuple[Rejection, ...]]]]:
-    """Precision and recall by code; and the faults that were missed (with what was said of them instead) and
-    the dialogues without a fault (None) of which something was rejected.
-    """
+    cleans: Sequence[Clean], wordings: dict[str, tuple[str, ...]], max_reply_words: int = 60
+) -> dict[str, Score]:
+    """Precision and recall by code."""
     scores: dict[str, Score] = {}
-    wrong: list[tuple[Fault | None, tuple[Rejection, ...]]] = []
 
     def add(code: str, **counts: int) -> None:
         old = scores.get(code, Score())
         scores[code] = old._replace(**{name: getattr(old, name) + n for name, n in counts.items()})
 
     def checked(clean: Clean, dialogue: Dialogue) -> tuple[Dialogue | None, list[Rejection]]:
-        kept, found = check_dialogue(
-            dialogue, clean.segments, clean.captions, max_reply_words, options or CheckOptions()
-        )
+        kept, found = check_dialogue(dialogue, clean.segments, clean.captions, max_reply_words)
         return kept, [row for row in found if not row.detail.startswith(_AFTERMATH)]
 
     for number, clean in enumerate(cleans):
         kept, alarms = checked(clean, clean.dialogue)
         for row in alarms:
             add(row.code, flagged=1)
-        if alarms:
-            wrong.append((None, tuple(alarms)))
         if kept is None:
             continue
         other = cleans[(number + len(cleans) // 2) % len(cleans)]
@@ -105,9 +115,7 @@ def score(
             add(fault.code, injected=1, found=bool(hits), found_as_such=as_such)
             for row in found:
                 add(row.code, flagged=1, right=row in hits)
-            if not hits or len(found) > len(hits):
-                wrong.append((fault, tuple(found)))
-    return dict(sorted(scores.items())), wrong
+    return dict(sorted(scores.items()))
 
 
 def inject(clean: Clean, wordings: dict[str, tuple[str, ...]], other: Clean) -> Iterator[Fault]:
@@ -120,85 +128,72 @@ def inject(clean: Clean, wordings: dict[str, tuple[str, ...]], other: Clean) -> 
                 fault = _in_reply(clean, code, template, other)
             if fault:
                 yield fault
-    for code, change in _CHANGES:
-        places = [(q, a, changed) for q, a in _places(clean) if (changed := change(clean, q, a))]
+    for code, name, change in _CHANGES:
+        places = [(spot, changes) for spot in _spots(clean) if (changes := change(spot))]
         if places:
-            q, a, changed = pick(places, clean.dialogue.id, code, change.__name__)
-            yield _with_answer(clean, code, q, a, changed)
+            spot, changes = pick(places, clean.dialogue.id, code, name)
+            yield spot.with_fault(code, **changes)
     for q, question in enumerate(clean.dialogue.questions):
         first = next((answer for answer in question.answers if not answer.immediate), None)
         if first:
-            late = replace(question, ask_time=first.reply_start + 0.6 * (first.reply_end - first.reply_start))
-            item = f"{clean.dialogue.id}/q{q}/a{question.answers.index(first)}"
-            yield Fault("asked_after", item, _with_question(clean.dialogue, q, late), clean)
+            late = first.reply_start + 0.6 * (first.reply_end - first.reply_start)
+            part = f"/a{question.answers.index(first)}"
+            yield _with_fault(clean, "asked_after", q, part, ask_time=late)
             break
 
 
-def _places(clean: Clean) -> list[tuple[int, int]]:
-    return [(q, a) for q, asked in enumerate(clean.dialogue.questions) for a, _ in enumerate(asked.answers)]
+def _spots(clean: Clean) -> list[_Spot]:
+    questions = enumerate(clean.dialogue.questions)
+    return [_Spot(clean, q, a) for q, question in questions for a in range(len(question.answers))]
 
 
-def _answer(clean: Clean, q: int, a: int) -> Answer:
-    return clean.dialogue.questions[q].answers[a]
-
-
-def _with_question(dialogue: Dialogue, q: int, question: Question) -> Dialogue:
-    questions = dialogue.questions
-    return replace(dialogue, questions=(*questions[:q], question, *questions[q + 1 :]))
-
-
-def _with_answer(clean: Clean, code: str, q: int, a: int, answer: Answer) -> Fault:
-    question = clean.dialogue.questions[q]
-    answers = (*question.answers[:a], answer, *question.answers[a + 1 :])
-    dialogue = _with_question(clean.dialogue, q, replace(question, answers=answers))
-    return Fault(code, f"{clean.dialogue.id}/q{q}/a{a}", dialogue, clean)
+def _with_fault(clean: Clean, code: str, q: int, part: str, **changes: Any) -> Fault:
+    """The dialogue with question number `q` changed; `part` says which of its answers is faulty by that."""
+    questions = list(clean.dialogue.questions)
+    questions[q] = replace(questions[q], **changes)
+    return Fault(code, f"{clean.dialogue.id}/q{q}{part}", replace(clean.dialogue, questions=tuple(questions)))
 
 
 def _in_reply(clean: Clean, code: str, template: str, other: Clean) -> Fault | None:
     """The wording in place of one of the replies that it can be made of."""
     fitting = []
-    for q, a in _places(clean):
-        values = _values(clean, q, a, other)
-        telling = clean.dialogue.questions[q].kind in _TELLING and not _answer(clean, q, a).immediate
+    for spot in _spots(clean):
+        values = _values(spot, other)
+        telling = spot.question.kind in _TELLING and not spot.answer.immediate
         if code in ("repeat", "guessable") and not telling:
             continue
         if all(f"{{{name}}}" not in template or values[name] for name in values):
-            fitting.append((q, a, template.format(**values)))
+            fitting.append((spot, template.format(**values)))
     if not fitting:
         return None
-    q, a, text = pick(fitting, clean.dialogue.id, code, template)
-    return _with_answer(clean, code, q, a, replace(_answer(clean, q, a), text=text))
+    spot, text = pick(fitting, clean.dialogue.id, code, template)
+    return spot.with_fault(code, text=text)
 
 
-def _values(clean: Clean, q: int, a: int, other: Clean) -> Values:
+def _values(spot: _Spot, other: Clean) -> dict[str, str]:
     """What the wordings are filled with, empty where the dialogue has no such thing."""
-    answer = _answer(clean, q, a)
+    clean, answer, spots = spot.clean, spot.answer, _spots(spot.clean)
     order = {segment.id: place for place, segment in enumerate(clean.segments)}
     place = max((order.get(id, 0) for id in answer.evidence), default=0)
-    told = [_answer(clean, *at) for at in _places(clean)]
-    before = [one.text for at, one in zip(_places(clean), told, strict=True) if at < (q, a)]
+    before = [one.answer.text for one in spots if (one.q, one.a) < (spot.q, spot.a)]
     if answer.immediate:
-        shown = sum(segment.end <= clean.dialogue.questions[q].ask_time for segment in clean.segments)
+        shown = sum(segment.end <= spot.question.ask_time for segment in clean.segments)
         place = max(place, shown - 1)
+    told = [one.answer for one in spots]
     after = [one.text for one in told if min((order.get(id, 0) for id in one.evidence), default=0) > place]
     heard = [c.heard for c in clean.captions if c.segment_id in answer.evidence and c.heard]
-    elsewhere = [_answer(other, *at).text for at in _places(other) if not _answer(other, *at).immediate]
-    thing = thing_of(clean)
+    elsewhere = [one.answer.text for one in _spots(other) if not one.answer.immediate]
     values = {
         "x": answer.text,
         "early": before[0] if before and before[0] != answer.text else "",
         "two": before[1] if len(before) > 1 else "",
         "later": after[-1] if after and after[-1] not in before else "",
         "heard": heard[0] if heard and answer.modality == "visual" and not answer.immediate else "",
-        "other": elsewhere[a % len(elsewhere)] if elsewhere and other.dialogue != clean.dialogue else "",
-        "thing": thing if place < len(clean.segments) - 2 else "",
+        "other": elsewhere[spot.a % len(elsewhere)] if elsewhere and other.dialogue != clean.dialogue else "",
+        "thing": thing_of(clean) if place < len(clean.segments) - 2 else "",
     }
-    lower = {f"{name}_l": _lowered(text) for name, text in values.items()}
+    lower = {f"{name}_l": (text[:1].lower() + text[1:]).rstrip(".!?") for name, text in values.items()}
     return values | lower | {"l": lower["x_l"]}
-
-
-def _lowered(text: str) -> str:
-    return (text[:1].lower() + text[1:]).rstrip(".!?")
 
 
 def thing_of(clean: Clean) -> str:
@@ -216,96 +211,77 @@ def thing_of(clean: Clean) -> str:
 
 def _in_question(clean: Clean, code: str, template: str) -> Fault | None:
     """The wording in place of the first question; or, waiting for what comes, in place of the last."""
-    questions = clean.dialogue.questions
-    thing = thing_of(clean)
+    first, last = clean.dialogue.questions[0], clean.dialogue.questions[-1]
     if code == "missed_reply":
-        q = len(questions) - 1
-        if not clean.event or questions[q].kind != "detect":
+        if not clean.event or last.kind != "detect":
             return None
-        asked = replace(questions[q], text=template.format(event=clean.event), kind="never", answers=())
-    else:
-        q = 0
-        if questions[q].kind not in _TELLING or ("{thing}" in template and not thing):
-            return None
-        asked = replace(questions[q], text=template.format(thing=thing))
-    return Fault(code, f"{clean.dialogue.id}/q{q}", _with_question(clean.dialogue, q, asked), clean)
+        waiting = {"text": template.format(event=clean.event), "kind": "never", "answers": ()}
+        return _with_fault(clean, code, len(clean.dialogue.questions) - 1, "", **waiting)
+    thing = thing_of(clean)
+    if first.kind not in _TELLING or ("{thing}" in template and not thing):
+        return None
+    return _with_fault(clean, code, 0, "", text=template.format(thing=thing))
 
 
-def _no_evidence(clean: Clean, q: int, a: int) -> Answer | None:
-    return replace(_answer(clean, q, a), evidence=())
+_Changes = dict[str, Any] | None
+"""Of an answer; None where it cannot have the fault."""
 
 
-def _unknown_evidence(clean: Clean, q: int, a: int) -> Answer | None:
-    return replace(_answer(clean, q, a), evidence=("nowhere:0-1",))
-
-
-def _later_evidence(clean: Clean, q: int, a: int) -> Answer | None:
+def _later_evidence(spot: _Spot) -> _Changes:
     """Rests on the stretch after its own."""
-    answer = _answer(clean, q, a)
-    ids = [segment.id for segment in clean.segments]
-    place = ids.index(answer.evidence[-1]) + 1
-    if answer.immediate or place >= len(ids):
+    answer, segments = spot.answer, spot.clean.segments
+    place = [segment.id for segment in segments].index(answer.evidence[-1]) + 1
+    if answer.immediate or place >= len(segments):
         return None
-    return replace(answer, evidence=(*answer.evidence, ids[place]), evidence_end=clean.segments[place].end)
+    return {"evidence": (*answer.evidence, segments[place].id), "evidence_end": segments[place].end}
 
 
-def _unfinished_evidence(clean: Clean, q: int, a: int) -> Answer | None:
+def _unfinished_evidence(spot: _Spot) -> _Changes:
     """Given at once, from a stretch that has not ended."""
-    answer = _answer(clean, q, a)
-    going_on = [s for s in clean.segments if s.end > clean.dialogue.questions[q].ask_time + 1]
-    if not answer.immediate or not going_on:
+    going_on = [segment for segment in spot.clean.segments if segment.end > spot.question.ask_time + 1]
+    if not spot.answer.immediate or not going_on:
         return None
-    return replace(answer, evidence=(*answer.evidence, going_on[0].id), evidence_end=going_on[0].end)
+    return {"evidence": (*spot.answer.evidence, going_on[0].id), "evidence_end": going_on[0].end}
 
 
-def _no_length(clean: Clean, q: int, a: int) -> Answer | None:
-    answer = _answer(clean, q, a)
-    return replace(answer, reply_end=answer.reply_start)
-
-
-def _past_the_end(clean: Clean, q: int, a: int) -> Answer | None:
-    return replace(_answer(clean, q, a), reply_end=clean.segments[-1].end + 5)
-
-
-def _too_wide(clean: Clean, q: int, a: int) -> Answer | None:
+def _too_wide(spot: _Spot) -> _Changes:
     """Welcome for most of the video."""
-    start = clean.dialogue.questions[q].ask_time
-    end = start + 0.6 * clean.segments[-1].end
-    wide = 0.6 * clean.segments[-1].end > 20 and end <= clean.segments[-1].end
-    return replace(_answer(clean, q, a), reply_start=start, reply_end=end) if wide else None
+    start, length = spot.question.ask_time, spot.clean.segments[-1].end
+    end = start + 0.6 * length
+    return {"reply_start": start, "reply_end": end} if 0.6 * length > 20 and end <= length else None
 
 
-def _into_the_one_before(clean: Clean, q: int, a: int) -> Answer | None:
-    if a == 0:
+def _into_the_one_before(spot: _Spot) -> _Changes:
+    if spot.a == 0:
         return None
-    before = _answer(clean, q, a - 1)
-    return replace(_answer(clean, q, a), reply_start=(before.reply_start + before.reply_end) / 2)
+    before = spot.question.answers[spot.a - 1]
+    return {"reply_start": (before.reply_start + before.reply_end) / 2}
 
 
-def _past_the_next_question(clean: Clean, q: int, a: int) -> Answer | None:
-    answer, questions = _answer(clean, q, a), clean.dialogue.questions
-    if answer.immediate or q + 1 == len(questions) or a + 1 < len(questions[q].answers):
+def _past_the_next_question(spot: _Spot) -> _Changes:
+    following = spot.clean.dialogue.questions[spot.q + 1 : spot.q + 2]
+    if spot.answer.immediate or not following or spot.a + 1 < len(spot.question.answers):
         return None
-    late = questions[q + 1].ask_time + 2
-    fits = late - answer.reply_start <= 20 and late <= clean.segments[-1].end
-    return replace(answer, reply_end=late) if fits else None
+    late = following[0].ask_time + 2
+    fits = late - spot.answer.reply_start <= 20 and late <= spot.clean.segments[-1].end
+    return {"reply_end": late} if fits else None
 
 
-def _claimed_to_be_heard(clean: Clean, q: int, a: int) -> Answer | None:
-    answer = _answer(clean, q, a)
-    silent = not any(c.heard for c in clean.captions if c.segment_id in answer.evidence)
-    return replace(answer, modality="audio") if silent else None
+def _claimed_to_be_heard(spot: _Spot) -> _Changes:
+    heard = any(c.heard for c in spot.clean.captions if c.segment_id in spot.answer.evidence)
+    return None if heard else {"modality": "audio"}
 
 
-_CHANGES: tuple[tuple[str, Callable[[Clean, int, int], Answer | None]], ...] = (
-    ("unanswerable", _no_evidence),
-    ("unanswerable", _unknown_evidence),
-    ("future_leak_answer", _later_evidence),
-    ("asked_after", _unfinished_evidence),
-    ("span_width", _no_length),
-    ("span_width", _past_the_end),
-    ("span_width", _too_wide),
-    ("overlap", _into_the_one_before),
-    ("overlap", _past_the_next_question),
-    ("heard_not_seen", _claimed_to_be_heard),
+_CHANGES: tuple[tuple[str, str, Callable[[_Spot], _Changes]], ...] = (
+    ("unanswerable", "_no_evidence", lambda spot: {"evidence": ()}),
+    ("unanswerable", "_unknown_evidence", lambda spot: {"evidence": ("nowhere:0-1",)}),
+    ("future_leak_answer", "_later_evidence", _later_evidence),
+    ("asked_after", "_unfinished_evidence", _unfinished_evidence),
+    ("span_width", "_no_length", lambda spot: {"reply_end": spot.answer.reply_start}),
+    ("span_width", "_past_the_end", lambda spot: {"reply_end": spot.clean.segments[-1].end + 5}),
+    ("span_width", "_too_wide", _too_wide),
+    ("overlap", "_into_the_one_before", _into_the_one_before),
+    ("overlap", "_past_the_next_question", _past_the_next_question),
+    ("heard_not_seen", "_claimed_to_be_heard", _claimed_to_be_heard),
 )
+"""Code, the name by which the place of the fault is drawn, and what is wrong there."""

@@ -92,7 +92,8 @@ def make_turns(
     before_evidence_end, rounded_past_span (turns are rounded up) and on_last_turn.
     """
     silent = _silent_turns(frame_count, interval, options.frames_per_turn)
-    export, asked, replies = _place(dialogue, silent, options, max_reply_words, seed)
+    times = turn_times(frame_count, interval, options.frames_per_turn)
+    export, asked, replies = _place(dialogue, times, options, max_reply_words, seed)
     users = {turn: dialogue.questions[q].text for q, turn in asked.items()}
     turns = list(silent)
     for number in users.keys() | replies.keys():
@@ -115,20 +116,6 @@ def make_turns(
     return tuple(turns), tuple(export.rejected), counts
 
 
-def count_turns(
-    dialogue: Dialogue,
-    frame_count: int,
-    interval: float,
-    options: ExportOptions,
-    max_reply_words: int,
-    seed: int,
-) -> tuple[int, int]:
-    """How many turns make_turns() gives, and how many of them reply."""
-    silent = _silent_turns(frame_count, interval, options.frames_per_turn)
-    _, _, replies = _place(dialogue, silent, options, max_reply_words, seed)
-    return len(silent), len(replies)
-
-
 @lru_cache(maxsize=512)
 def _silent_turns(frame_count: int, interval: float, size: int) -> tuple[Turn, ...]:
     """The turns of a video of which nothing is said; most of those of any dialogue stay as they are."""
@@ -146,11 +133,17 @@ def _silent_turns(frame_count: int, interval: float, size: int) -> tuple[Turn, .
     )
 
 
+@lru_cache(maxsize=512)
+def turn_times(frame_count: int, interval: float, size: int) -> tuple[float, ...]:
+    """Seconds at which the turns of `size` frames each are over."""
+    return tuple(turn.time for turn in _silent_turns(frame_count, interval, size))
+
+
 def _place(
-    dialogue: Dialogue, silent: Sequence[Turn], options: ExportOptions, max_reply_words: int, seed: int
+    dialogue: Dialogue, times: Sequence[float], options: ExportOptions, max_reply_words: int, seed: int
 ) -> tuple[_Export, dict[int, int], dict[int, _Reply]]:
     """What could not be given, the turn of each question by its number, and the replies by turn."""
-    export = _Export(dialogue, [turn.time for turn in silent], max_reply_words)
+    export = _Export(dialogue, times, max_reply_words)
     asked = _question_turns(export)
     stops = dict(pairwise(asked.values()))
     replies: dict[int, _Reply] = {}
@@ -220,7 +213,7 @@ def _due(export: _Export, q: int, asked: int, options: ExportOptions, seed: int)
             else:
                 export.drop(reply, "asked_after", f"its evidence ends at {answer.evidence_end:g} s")
             continue
-        turn = bisect_left(export.times, _target(answer, export.dialogue.id, options, seed))
+        turn = bisect_left(export.times, earliest(answer, export.dialogue.id, options, seed))
         ready = max(answer.reply_start, answer.evidence_end) <= export.times[-1]
         on_last = ready and turn == len(export.times)
         reply = _reply(answer, item, max(asked, turn - on_last), export.times, on_last)
@@ -260,7 +253,7 @@ def _is_reachable(answer: Answer, asked: int, turn: int, times: Sequence[float])
     return held and turn <= past_end
 
 
-def _target(answer: Answer, dialogue_id: str, options: ExportOptions, seed: int) -> float:
+def earliest(answer: Answer, dialogue_id: str, options: ExportOptions, seed: int) -> float:
     """The earliest time at which the reply may come."""
     if options.placement == "end":
         return max(answer.reply_end, answer.evidence_end)

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from datagen.config import SILENT_KINDS
-from datagen.dialogue.drafts import START, Draft, draft_n, draft_one, spoken
-from datagen.dialogue.job import Job, rejection, traced, unsound
+from datagen.dialogue.drafts import START, CallsOf, Draft, spoken
+from datagen.dialogue.job import Job, rejection, unsound
 from datagen.errors import Invalid, Refused
 from datagen.llm.kinds import WAITING_KINDS
 from datagen.llm.prompts import load_prompt, make_request
-from datagen.llm.repair import Fault, all_calls, all_of, ask_traced, lost
+from datagen.llm.repair import Check, Fault, all_calls, all_of, ask_traced, lost
 from datagen.llm.text import normalised
 from datagen.llm.wordings import fraction
 from datagen.records import Call, Dialogue, Question, Rejection
@@ -27,7 +27,7 @@ _AT_ONCE_KINDS = ("recall", "realtime")
 
 
 class _Asked(NamedTuple):
-    """A question that has been written."""
+    """A question that has been written, and the replies given to it so far in the form of a draft."""
 
     text: str
     kind: str
@@ -36,16 +36,11 @@ class _Asked(NamedTuple):
     item: str
     """What it is called in rejections."""
     calls: tuple[Call, ...] = ()
-
-
-class _Replies(NamedTuple):
-    """The replies given to a question so far, in the form of a draft."""
-
     immediate: dict[str, Any] | None = None
     later: tuple[dict[str, Any], ...] = ()
 
-    def texts(self) -> list[str]:
-        """What they say."""
+    def said(self) -> list[str]:
+        """The texts of the replies."""
         return [reply["reply"] for reply in (self.immediate, *self.later) if reply]
 
 
@@ -65,14 +60,14 @@ async def write_incrementally(job: Job, types: list[str]) -> tuple[tuple[Dialogu
     answered = await all_of([_answered(job, asked, n, stop) for n, stop in enumerate(stops)])
     rejected += [row for _, rows in answered for row in rows]
     items = [item for item, _ in answered]
-    draft = _draft(items, job)
     calls_of = partial(_calls_at, items)
+    draft = _draft(items, job, calls_of)
     name = f"{job.video_id}/{'one_qna' if job.one else 'n_qna'}.incremental"
     rejected += [rejection(job.video_id, name, fault, calls_of(fault.path)) for fault in draft.faults]
     if not draft.dialogues:
         detail = f"no question is left of {len(types)} to be written"
         rejected.append(Rejection("synthesize", job.video_id, name, "unanswerable", detail))
-    return traced(draft, calls_of), rejected
+    return draft.dialogues, rejected
 
 
 def _calls_at(items: list[dict[str, Any]], path: str) -> tuple[Call, ...]:
@@ -105,12 +100,10 @@ async def _question(job: Job, kind: str, place: int, asked: list[_Asked], item: 
     """A question asked after segment number `place`, or why there is none."""
     # The stretch that begins as it is asked is before the viewer's eyes.
     known = None if kind in WAITING_KINDS else place + 2
-    moment = (
-        f"when the stretch {job.notes.marks[place]} has just ended" if place >= 0 else "at the very start"
-    )
+    mark = job.notes.marks[place]
+    moment = f"when the stretch {mark} has just ended" if place >= 0 else "at the very start"
     earlier = [question.text for question in asked]
     values = {"notes": job.notes.rows(known), "type": kind, "moment": moment, "earlier": earlier}
-    request = replace(make_request(load_prompt("question"), job.model, values), seed=job.seed)
 
     def check(value: Any) -> list[Fault]:
         text = value["question"]
@@ -119,21 +112,32 @@ async def _question(job: Job, kind: str, place: int, asked: list[_Asked], item: 
         if normalised(text) in map(normalised, earlier):
             return [Fault("/question", "near_duplicate_question", text, "a question unlike the earlier ones")]
         question = _Asked(text, kind, place, item)
-        drafted = _draft([_item(job, question, _Replies())], job).faults
+        drafted = _draft([_item(job, question)], job).faults
         found = [fault._replace(path="/question") for fault in drafted if fault.path.endswith("/question")]
         return found or _unsound(job, question, first=not asked)
 
-    try:
-        value, faults, trace = await ask_traced(request, check, job.ask)
-    except (Invalid, Refused) as failure:
-        return lost("synthesize", job.video_id, item, failure)
-    calls = all_calls(trace)
-    if faults:
-        return rejection(job.video_id, item, faults[0]._replace(path=""), calls)
+    reply = await _sound_reply(job, "question", values, check, item)
+    if isinstance(reply, Rejection):
+        return reply
+    value, calls = reply
     if not value["question"]:
         detail = f"the notes offer nothing for a question of the type {kind}"
         return Rejection("synthesize", job.video_id, item, "unanswerable", detail, calls)
     return _Asked(value["question"], kind, place, item, calls)
+
+
+async def _sound_reply(
+    job: Job, prompt: str, values: dict[str, Any], check: Check, item: str
+) -> tuple[Any, tuple[Call, ...]] | Rejection:
+    """A reply in which nothing is wrong, with the calls it comes from; or why there is none."""
+    request = replace(make_request(load_prompt(prompt), job.model, values), seed=job.seed)
+    try:
+        value, faults, trace = await ask_traced(request, check, job.ask)
+    except (Invalid, Refused) as failure:
+        return lost("synthesize", job.video_id, item, failure)
+    if faults:
+        return rejection(job.video_id, item, faults[0]._replace(path=""), all_calls(trace))
+    return value, all_calls(trace)
 
 
 def _unsound(job: Job, asked: _Asked, first: bool) -> list[Fault]:
@@ -146,7 +150,7 @@ def _unsound(job: Job, asked: _Asked, first: bool) -> list[Fault]:
     not_yet = set() if asked.kind in SILENT_KINDS else {"missed_reply"}
     if not first:
         not_yet.add("ambiguous_reference")
-    found = unsound(Draft((dialogue,), {"trial/q0": "/question"}, ()), job)
+    found = unsound(Draft((dialogue,), {"trial/q0": ("/question", question.text)}, ()), job)
     return [fault for fault in found if fault.code not in not_yet]
 
 
@@ -155,19 +159,20 @@ async def _answered(
 ) -> tuple[dict[str, Any], list[Rejection]]:
     """A question as an item of a draft, with the replies given to it before segment number `stop`."""
     question = asked[number]
-    replies = _Replies()
+    # Before it stands the one that it may follow up.
+    before = [] if job.one else [other._replace(kind="never") for other in asked[:number][-1:]]
     rejected: list[Rejection] = []
     for place in _moments(job, question, stop):
-        result = await _replied(job, asked, number, replies, place)
+        result = await _replied(job, question, before, place)
         if isinstance(result, Rejection):
             rejected.append(result)
         else:
-            replies = result
-    silent = not (replies.texts() or rejected) and question.kind in WAITING_KINDS
+            question = result
+    silent = not (question.said() or rejected) and question.kind in WAITING_KINDS
     if silent and question.kind not in SILENT_KINDS and "never" in job.options.shapes:
         # Waited for to the end, and it did not come.
         question = question._replace(kind="never")
-    return _item(job, question, replies), rejected
+    return _item(job, question), rejected
 
 
 def _moments(job: Job, question: _Asked, stop: int) -> list[int]:
@@ -179,72 +184,53 @@ def _moments(job: Job, question: _Asked, stop: int) -> list[int]:
     return [place for place in range(first, last) if job.notes.captions[place] is not None]
 
 
-async def _replied(
-    job: Job, asked: list[_Asked], number: int, replies: _Replies, place: int
-) -> _Replies | Rejection:
-    """The replies with the one given after segment number `place`, if there is one."""
-    question, limits = asked[number], job.limits(1)
+async def _replied(job: Job, question: _Asked, before: list[_Asked], place: int) -> _Asked | Rejection:
+    """The question with the reply given after segment number `place`, if there is one."""
+    limits, mark = job.limits(1), job.notes.marks[place]
     at_once = place == question.place
     values = {
         "notes": job.notes.rows(place + 1),
         "immediate": at_once,
-        "now": job.notes.marks[place],
+        "now": mark,
         "max_words": limits.immediate_words if at_once else limits.reply_words,
         "question": question.text,
-        "earlier": replies.texts(),
+        "earlier": question.said(),
     }
-    request = replace(make_request(load_prompt("reply"), job.model, values), seed=job.seed)
-    # Before the question stands the one that it may follow up.
-    before = asked[number - 1 : number] if number and not job.one else []
-    context = [_item(job, other._replace(kind="never"), _Replies()) for other in before]
+    context = [_item(job, other) for other in before]
 
     def check(value: Any) -> list[Fault]:
-        trial = _draft([*context, _item(job, question, _added(job, replies, place, value, at_once))], job)
-        own = "/immediate/" if at_once else f"/answers/{len(replies.later)}/"
+        trial = _draft([*context, _item(job, _with_reply(question, mark, value, at_once))], job)
+        own = "/immediate/" if at_once else f"/answers/{len(question.later)}/"
         found = [fault for fault in trial.faults if fault.allowed] or unsound(trial, job)
         split = [(fault, fault.path.partition(own)) for fault in found]
         return [fault._replace(path=f"/{path[2]}") for fault, path in split if path[1]]
 
-    item = f"{question.item}/{job.notes.marks[place]}"
-    try:
-        value, faults, trace = await ask_traced(request, check, job.ask)
-    except (Invalid, Refused) as failure:
-        return lost("synthesize", job.video_id, item, failure)
-    calls = all_calls(trace)
-    if faults:
-        return rejection(job.video_id, item, faults[0]._replace(path=""), calls)
-    return _added(job, replies, place, value, at_once, calls) if spoken(value["reply"]) else replies
+    reply = await _sound_reply(job, "reply", values, check, f"{question.item}/{mark}")
+    if isinstance(reply, Rejection):
+        return reply
+    value, calls = reply
+    return _with_reply(question, mark, value, at_once, calls) if spoken(value["reply"]) else question
 
 
-def _added(
-    job: Job,
-    replies: _Replies,
-    place: int,
-    value: dict[str, Any],
-    at_once: bool,
-    calls: tuple[Call, ...] = (),
-) -> _Replies:
-    """The replies and one more, given after segment number `place`."""
-    said = {"reply": value["reply"], "calls": calls}
-    if at_once:
-        return replies._replace(immediate={"from": value["from"], **said})
-    entry = {"segment": job.notes.marks[place], "evidence": value["evidence"], **said}
-    return replies._replace(later=(*replies.later, entry))
+def _with_reply(
+    question: _Asked, mark: str, value: dict[str, Any], at_once: bool, calls: tuple[Call, ...] = ()
+) -> _Asked:
+    """The question with one more reply, given after the segment with this mark."""
+    entry = {**value, "segment": mark, "calls": calls}
+    return (
+        question._replace(immediate=entry) if at_once else question._replace(later=(*question.later, entry))
+    )
 
 
-def _item(job: Job, question: _Asked, replies: _Replies) -> dict[str, Any]:
+def _item(job: Job, question: _Asked) -> dict[str, Any]:
     """A question in the form in which a draft is written at once."""
-    written = {"type": question.kind, "question": question.text, "calls": question.calls}
-    item = {**written, "answers": replies.later}
-    if job.one:
-        return item
     mark = job.notes.marks[question.place] if question.place >= 0 else START
-    return {"ask_after": mark, "immediate": replies.immediate, **item}
+    written = {"type": question.kind, "question": question.text, "calls": question.calls}
+    return {"ask_after": mark, **written, "immediate": question.immediate, "answers": question.later}
 
 
-def _draft(items: list[dict[str, Any]], job: Job) -> Draft:
+def _draft(items: list[dict[str, Any]], job: Job, calls_of: CallsOf = lambda path: ()) -> Draft:
     """What becomes of the items; the same as if they had been written at once."""
-    make = draft_one if job.one else draft_n
     provenance = f"{job.model}:{load_prompt('question').id}+{load_prompt('reply').id}"
     value = {"dialogues" if job.one else "questions": items}
-    return make(value, job.notes, job.video_id, provenance, job.limits(len(items)))
+    return job.draft(value, len(items), provenance, calls_of)

@@ -1,21 +1,18 @@
 """What is asked of a language model for one video, and what the checks say of its drafts."""
 
-from collections.abc import Callable
-from typing import NamedTuple
-
-from msgspec.structs import replace
+from typing import Any, NamedTuple
 
 from datagen.config import SILENT_KINDS, CheckOptions, DialogueOptions
 from datagen.dialogue.checks import check_dialogue
-from datagen.dialogue.drafts import Draft, Limits
+from datagen.dialogue.drafts import CallsOf, Draft, Limits, Source, draft_n, draft_one
 from datagen.dialogue.notes import Notes
 from datagen.llm.kinds import START_KINDS
 from datagen.llm.repair import Ask, Fault
 from datagen.llm.wordings import fraction, pick
-from datagen.records import Call, Dialogue, Rejection, Segment
+from datagen.records import Call, Rejection, Segment
 
-REPLY_WORDS = 40
-IMMEDIATE_WORDS = 50
+_REPLY_WORDS = 40
+_IMMEDIATE_WORDS = 50
 _SILENT_SHARE = 1 / 8
 """Share of the videos in which one question is to be one that silence answers."""
 _ALLOWED = {
@@ -50,7 +47,14 @@ class Job(NamedTuple):
     def limits(self, questions: int) -> Limits:
         """Of so many questions, the length of their replies."""
         most = self.options.max_reply_words
-        return Limits(questions, min(REPLY_WORDS, most), min(IMMEDIATE_WORDS, most))
+        return Limits(questions, min(_REPLY_WORDS, most), min(_IMMEDIATE_WORDS, most))
+
+    def draft(
+        self, value: Any, questions: int, provenance: str, calls_of: CallsOf = lambda path: ()
+    ) -> Draft:
+        """What becomes of a model's reply that was to have so many questions."""
+        source = Source(self.notes, self.limits(questions), self.video_id, provenance, calls_of)
+        return (draft_one if self.one else draft_n)(value, source)
 
 
 def question_count(segments: tuple[Segment, ...], options: DialogueOptions) -> int:
@@ -80,42 +84,20 @@ def question_types(job: Job, count: int) -> list[str]:
 
 def unsound(draft: Draft, job: Job) -> list[Fault]:
     """What check_dialogue finds in a draft, at its place in the reply."""
-    notes = job.notes
+    notes, most = job.notes, job.options.max_reply_words
     captions = tuple(caption for caption in notes.captions if caption)
     found = []
     for dialogue in draft.dialogues:
-        texts = {f"{dialogue.id}/q{q}": question.text for q, question in enumerate(dialogue.questions)}
-        for q, question in enumerate(dialogue.questions):
-            texts |= {f"{dialogue.id}/q{q}/a{a}": answer.text for a, answer in enumerate(question.answers)}
-        most = job.options.max_reply_words
         _, rows = check_dialogue(dialogue, notes.segments, captions, most, job.checks)
         for row in rows:
             # A question or dialogue of which nothing is left is put right by putting right its answers.
-            if row.item_id in texts and not row.detail.startswith("no answer is left"):
-                why = row.detail.removesuffix(f": {texts[row.item_id][:300]!r}")
+            if row.item_id in draft.items and not row.detail.startswith("no answer is left"):
+                path, text = draft.items[row.item_id]
+                why = row.detail.removesuffix(f": {text[:300]!r}")
                 reply = "/a" in row.item_id.removeprefix(dialogue.id)
                 allowed = f"{_ALLOWED.get(row.code, 'what the rules allow')}{'; or null' if reply else ''}"
-                found.append(
-                    Fault(draft.paths[row.item_id], row.code, texts[row.item_id], f"{allowed} ({why})")
-                )
+                found.append(Fault(path, row.code, text, f"{allowed} ({why})"))
     return found
-
-
-def traced(draft: Draft, calls_of: Callable[[str], tuple[Call, ...]]) -> tuple[Dialogue, ...]:
-    """The dialogues of a draft, each text with the calls that its path in the reply comes from."""
-
-    def whole(dialogue: Dialogue) -> Dialogue:
-        questions = []
-        for q, question in enumerate(dialogue.questions):
-            item = f"{dialogue.id}/q{q}"
-            answers = tuple(
-                replace(answer, calls=calls_of(draft.paths[f"{item}/a{a}"]))
-                for a, answer in enumerate(question.answers)
-            )
-            questions.append(replace(question, answers=answers, calls=calls_of(draft.paths[item])))
-        return replace(dialogue, questions=tuple(questions))
-
-    return tuple(whole(dialogue) for dialogue in draft.dialogues)
 
 
 def rejection(video_id: str, item: str, fault: Fault, calls: tuple[Call, ...]) -> Rejection:

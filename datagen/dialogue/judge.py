@@ -4,7 +4,7 @@ A reply that this does not bear out is read again with everything: what only the
 leaks the future, what neither does is invented. Every reply and silence is judged by itself, all at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from msgspec.structs import replace
@@ -14,11 +14,12 @@ from datagen.dialogue.notes import Notes
 from datagen.errors import Invalid, Refused
 from datagen.llm.kinds import RETURNING_KINDS
 from datagen.llm.prompts import load_prompt, make_request
-from datagen.llm.repair import Ask, Check, Fault, all_calls, all_of, ask_traced, failed_calls
+from datagen.llm.repair import Ask, Fault, all_calls, all_of, ask_traced, failed_calls
 from datagen.records import Answer, Call, Caption, Dialogue, Question, Rejection, Segment
 
 _MOST_EARLIER = 30
 """Earlier replies that the judge is shown, the newest."""
+_MARK = "earliest_sufficient"
 _Judged = TypeVar("_Judged", Question, Answer)
 
 
@@ -33,24 +34,19 @@ async def judge_answers(
     its last question. Raises Provider.
     """
     notes = Notes(segments, captions)
-    courts: list[_Court] = []
-
-    def court() -> _Court:
-        courts.append(_Court(notes, ask, model, []))
-        return courts[-1]
-
     places = {segment.id: place for place, segment in enumerate(segments)}
     earlier: list[str] = []
     tasks = []
     for number, question in enumerate(dialogue.questions):
         if question.kind in SILENT_KINDS:
-            tasks.append(_silence(court(), question, _stop(dialogue, number, segments)))
+            court = _Court(notes, ask, model, [])
+            tasks.append(_ruling(court, _silence(court, question, _stop(dialogue, number, segments))))
         for answer in question.answers:
+            court = _Court(notes, ask, model, [])
             cited = [places[id] for id in answer.evidence if id in places]
-            tasks.append(_verdict(court(), question, answer, cited, tuple(earlier)))
+            tasks.append(_ruling(court, _verdict(court, question, answer, cited, tuple(earlier))))
             earlier.append(answer.text)
-    verdicts = await all_of(tasks)
-    return _judged(dialogue, [(v, tuple(c.calls)) for v, c in zip(verdicts, courts, strict=True)], model)
+    return _judged(dialogue, await all_of(tasks), model)
 
 
 class _Court(NamedTuple):
@@ -65,6 +61,17 @@ class _Court(NamedTuple):
 
 _Verdict = tuple[str, str] | None
 """Code and reason to turn something away, if there is one."""
+_Ruling = tuple[_Verdict, tuple[Call, ...]]
+"""With the calls that it took."""
+
+
+async def _ruling(court: _Court, verdict: Awaitable[_Verdict]) -> _Ruling:
+    """What could not be judged is turned away."""
+    try:
+        found = await verdict
+    except (Invalid, Refused) as failure:
+        found = type(failure).__name__, str(failure)
+    return found, tuple(court.calls)
 
 
 def _stop(dialogue: Dialogue, number: int, segments: tuple[Segment, ...]) -> int:
@@ -74,10 +81,10 @@ def _stop(dialogue: Dialogue, number: int, segments: tuple[Segment, ...]) -> int
 
 
 def _judged(
-    dialogue: Dialogue, verdicts: Sequence[tuple[_Verdict, tuple[Call, ...]]], model: str
+    dialogue: Dialogue, rulings: Sequence[_Ruling], model: str
 ) -> tuple[Dialogue | None, tuple[Rejection, ...]]:
-    """What the verdicts, in the order of the dialogue, leave of it."""
-    following = iter(verdicts)
+    """What the rulings, in the order of the dialogue, leave of it."""
+    following = iter(rulings)
     kept: list[Question] = []
     rejected: list[Rejection] = []
 
@@ -113,17 +120,8 @@ async def _silence(court: _Court, question: Question, stop: int) -> _Verdict:
     """Whether a question that is to be met with silence deserves a reply before segment number `stop`."""
     if question.kind == "stop":
         return None
-
-    def check(value: dict[str, Any]) -> list[Fault]:
-        return _mark_faults(value, "called_for", court.notes)
-
     values: dict[str, object] = {"notes": court.notes.rows(stop), "question": question.text}
-    try:
-        value, faults = await _asked(court, "silence", values, check)
-    except (Invalid, Refused) as failure:
-        return type(failure).__name__, str(failure)
-    if faults:
-        return "Invalid", f"the judge cites {faults[0].text[:80]!r}, which does not exist"
+    value = await _asked(court, "silence", values, "called_for")
     return ("missed_reply", value["hint"] or "no reason given") if value["called_for"] else None
 
 
@@ -139,31 +137,25 @@ async def _verdict(
         "earlier": list(earlier[-_MOST_EARLIER:]),
         "reply": answer.text,
     }
-    try:
-        prefix = await _reading({"notes": notes.rows(now + 1), **values}, court)
-        # What the prefix bears out leaks nothing. After the last segment both readings would be the same.
-        proved = prefix["answerable"] == "yes" or now + 1 == len(notes.segments)
-        whole = prefix if proved else await _reading({"notes": notes.rows(), **values}, court)
-    except (Invalid, Refused) as failure:
-        return type(failure).__name__, str(failure)
+    prefix = await _asked(court, "judge", {"notes": notes.rows(now + 1), **values}, _MARK)
+    # What the prefix bears out leaks nothing. After the last segment both readings would be the same.
+    proved = prefix["answerable"] == "yes" or now + 1 == len(notes.segments)
+    whole = prefix if proved else await _asked(court, "judge", {"notes": notes.rows(), **values}, _MARK)
     returns = answer.immediate or question.kind in RETURNING_KINDS
     return _fault(prefix, whole, returns)
 
 
-async def _reading(values: dict[str, object], court: _Court) -> dict[str, Any]:
+async def _asked(court: _Court, prompt: str, values: dict[str, object], key: str) -> dict[str, Any]:
+    """The judge's reply to a prompt; its calls are noted, also where it fails.
+
+    Raises Invalid where what it cites under `key` does not exist, and Refused and Provider.
+    """
+
     def check(value: dict[str, Any]) -> list[Fault]:
-        return _mark_faults(value, "earliest_sufficient", court.notes)
+        mark = value[key]
+        exists = mark is None or court.notes.place(mark) is not None
+        return [] if exists else [Fault(f"/{key}", "unanswerable", mark, "an id from the notes, or null")]
 
-    value, faults = await _asked(court, "judge", values, check)
-    if faults:
-        raise Invalid(f"the judge cites {faults[0].text[:80]!r}, which does not exist")
-    return value
-
-
-async def _asked(
-    court: _Court, prompt: str, values: dict[str, object], check: Check
-) -> tuple[dict[str, Any], tuple[Fault, ...]]:
-    """The judge's reply to a prompt and what is wrong with it; its calls are noted, also where it fails."""
     request = make_request(load_prompt(prompt), court.model, values)
     try:
         value, faults, trace = await ask_traced(request, check, court.ask, "judged")
@@ -171,14 +163,10 @@ async def _asked(
         court.calls.extend(failed_calls(failure))
         raise
     court.calls.extend(all_calls(trace))
-    return value, faults
-
-
-def _mark_faults(value: dict[str, Any], key: str, notes: Notes) -> list[Fault]:
-    mark = value[key]
-    if mark is None or notes.place(mark) is not None:
-        return []
-    return [Fault(f"/{key}", "unanswerable", mark, "an id from the notes, or null")]
+    if faults:
+        raise Invalid(f"the judge cites {faults[0].text[:80]!r}, which does not exist")
+    found: dict[str, Any] = value
+    return found
 
 
 def _fault(prefix: dict[str, Any], whole: dict[str, Any], returns: bool) -> _Verdict:

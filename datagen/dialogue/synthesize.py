@@ -11,9 +11,8 @@ from msgspec.structs import replace
 
 from datagen.config import CheckOptions, DialogueOptions
 from datagen.dialogue.checks import DEFAULTS
-from datagen.dialogue.drafts import draft_n, draft_one
 from datagen.dialogue.incremental import write_incrementally
-from datagen.dialogue.job import Job, question_count, question_types, rejection, traced, unsound
+from datagen.dialogue.job import Job, question_count, question_types, rejection, unsound
 from datagen.dialogue.notes import Notes
 from datagen.errors import Invalid, Refused
 from datagen.llm.prompts import load_prompt, make_request
@@ -81,13 +80,7 @@ async def _at_once(job: Job, number: int, types: list[str]) -> tuple[tuple[Dialo
     request = replace(
         make_request(prompt, job.model, values), seed=job.seed, max_tokens=min(_MOST_TOKENS, tokens)
     )
-    draft = partial(
-        draft_one if job.one else draft_n,
-        notes=job.notes,
-        video_id=job.video_id,
-        provenance=f"{job.model}:{prompt.id}",
-        limits=limits,
-    )
+    draft = partial(job.draft, questions=len(types), provenance=f"{job.model}:{prompt.id}")
 
     def check(value: Any) -> list[Fault]:
         drafted = draft(value)
@@ -99,13 +92,13 @@ async def _at_once(job: Job, number: int, types: list[str]) -> tuple[tuple[Dialo
     except (Invalid, Refused) as failure:
         return (), [lost("synthesize", job.video_id, item, failure)]
     calls_of = partial(calls_at, trace)
-    made = draft(value)
+    made = draft(value, calls_of=calls_of)
     rejected = [rejection(job.video_id, item, fault, calls_of(fault.path)) for fault in made.faults]
     if not made.dialogues:
         detail = f"no question is left of {len(types)} asked for"
         row = Rejection("synthesize", job.video_id, item, "unanswerable", detail, all_calls(trace))
         rejected.append(row)
-    return traced(made, calls_of), rejected
+    return made.dialogues, rejected
 
 
 def _distinct(dialogues: list[Dialogue]) -> tuple[list[Dialogue], list[Rejection]]:

@@ -6,6 +6,7 @@ then on, so the whole segment is asked about once more. Where the model is unsur
 nothing sufficient in time, the answer keeps the span of its segment.
 """
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -41,15 +42,23 @@ async def tighten(
     async def attempt(question: Question, answer: Answer) -> Answer:
         numbers = _numbers(answer, by_id, watched, interval)
         calls: list[Call] = []
+
+        async def sufficient(place: int) -> str:
+            shown = [f"{dialogue.video_id}/{number:06d}.jpg" for number in _spread(numbers[: place + 1])]
+            values = {"question": question.text, "reply": answer.text}
+            pictures = make_pictures(shown, frames)
+            request = make_request(load_prompt("sufficient"), model, values, pictures)
+            value, _, trace = await ask_traced(request, lambda _: [], ask, "tightened")
+            calls.extend(all_calls(trace))
+            return str(value["sufficient"])
+
         try:
-            found = await _first_sufficient(
-                question, answer, dialogue.video_id, numbers, ask, model, frames, calls
-            )
+            found = await _first_sufficient(len(numbers), sufficient)
         except (Corrupt, Invalid, Refused):
             return answer
         if found is None:
             return answer
-        time = round(found * interval, 3)
+        time = round(numbers[found] * interval, 3)
         start, made = max(time, answer.reply_start), (*answer.calls, *calls)
         return replace(answer, evidence_end=time, reply_start=start, calls=made)
 
@@ -62,45 +71,19 @@ async def tighten(
     return replace(dialogue, questions=questions)
 
 
-def _is_timed(answer: Answer) -> bool:
-    return answer.modality == "visual" and not answer.immediate
-
-
 def _numbers(answer: Answer, segments: dict[str, Segment], watched: Watched, interval: float) -> list[int]:
     """Numbers of the frames among which the first sufficient one is looked for."""
     segment = segments.get(answer.evidence[-1]) if answer.evidence else None
-    if segment is None or not _is_timed(answer):
+    if segment is None or answer.modality != "visual" or answer.immediate:
         return []
     inside = frames_inside(max(segment.start, answer.reply_start), answer.reply_end, watched, interval)
     # A span of evidence has a length.
     return [number for number in inside if number * interval > answer.evidence_start]
 
 
-async def _first_sufficient(
-    question: Question,
-    answer: Answer,
-    video_id: str,
-    numbers: list[int],
-    ask: Ask,
-    model: str,
-    frames: Path,
-    calls: list[Call],
-) -> int | None:
-    """Number of the first frame by which the reply is borne out, or None where the model cannot tell.
-
-    The calls made are added to `calls`.
-    """
-
-    async def sufficient(place: int) -> str:
-        shown = _spread(numbers[: place + 1])
-        pictures = make_pictures([f"{video_id}/{number:06d}.jpg" for number in shown], frames)
-        values = {"question": question.text, "reply": answer.text}
-        request = make_request(load_prompt("sufficient"), model, values, pictures)
-        value, _, trace = await ask_traced(request, lambda _: [], ask, "tightened")
-        calls.extend(all_calls(trace))
-        return str(value["sufficient"])
-
-    low, high = -1, len(numbers) - 1 - _LEAST_LEFT
+async def _first_sufficient(count: int, sufficient: Callable[[int], Awaitable[str]]) -> int | None:
+    """The first of `count` frames by which the reply is borne out, or None where the model cannot tell."""
+    low, high = -1, count - 1 - _LEAST_LEFT
     if high < 0 or await sufficient(high) != "yes":
         return None
     while high - low > 1:
@@ -109,7 +92,7 @@ async def _first_sufficient(
         if said == "unsure":
             return None
         low, high = (low, middle) if said == "yes" else (middle, high)
-    return numbers[high] if await sufficient(len(numbers) - 1) == "yes" else None
+    return high if await sufficient(count - 1) == "yes" else None
 
 
 def _spread(numbers: list[int]) -> list[int]:

@@ -45,9 +45,14 @@ def text_fault(text: str) -> str | None:
     return None
 
 
+def spoken(turns: Sequence[Turn]) -> list[int]:
+    """Which turns ask or reply; the others, which are most, hold frames and silence alone."""
+    return [number for number, turn in enumerate(turns) if turn.user or turn.label == "reply"]
+
+
 def turns_fault(turns: Sequence[Turn]) -> str | None:
     """Why some turn of these cannot stand in a row, or None if all can."""
-    for turn in turns:
+    for turn in [turns[number] for number in spoken(turns)]:
         if turn.user and (fault := text_fault(turn.user)):
             return f"the question at {turn.time:g} s {fault}"
         if turn.label == "reply":
@@ -62,10 +67,12 @@ def conversation(turns: Sequence[Turn], question: str | None = None) -> list[str
 
     `question` opens the first turn if that asks none itself.
     """
-    texts = [""] * (2 * len(turns) + 1)
-    texts[0] = SYSTEM_PROMPT
-    texts[1::2] = [turn.user or "" for turn in turns]
-    texts[2::2] = [turn.text if turn.label == "reply" else NO_REPLY for turn in turns]
+    texts = [SYSTEM_PROMPT, *["", NO_REPLY] * len(turns)]
+    for number in spoken(turns):
+        turn = turns[number]
+        texts[2 * number + 1] = turn.user or ""
+        if turn.label == "reply":
+            texts[2 * number + 2] = turn.text
     if turns and question and not texts[1]:
         texts[1] = question
     return texts

@@ -28,7 +28,6 @@ from datagen.export.shards import ShardWriter, describe_shard, rewrite_shard, sh
 from datagen.export.split import assign_splits, hash64
 from datagen.export.statistics import Statistics
 from datagen.export.summary import summarise
-from datagen.export.tables import rejected_row
 from datagen.export.workers import STRETCH, make_parts
 from datagen.records import Built, Rejection
 
@@ -76,7 +75,7 @@ def export(
 
     outside = list(rejected)
     if outside:
-        rows = rows_table("rejected", list(map(rejected_row, outside)))
+        rows = rows_table("rejected", outside)
         writers["rejected"].sort_in([rejection.video_id for rejection in outside], rows)
     children = workers if len(ids) >= WORTH_CHILDREN else 1
     shared = Shared(config, splits, selection)
@@ -89,7 +88,7 @@ def export(
     if config.export.frames == "embedded":
         _embed(writers, out)
     _drop_empty(writers)
-    report = _report(work / "new", writers, counts)
+    report = _report(work / "new", writers, statistics.total, counts)
     report["statistics"] = summarise(statistics, selection.questions, config.dataset)
     _swap(work, out)
     return report
@@ -222,7 +221,9 @@ def _shuffle_rl(table: pa.Table, first: int, seed: int) -> pa.Table:
     return table.take(order).set_column(place, table.schema.field(place), numbered)
 
 
-def _report(folder: Path, writers: dict[str, ShardWriter], counts: Counter[str]) -> dict[str, Any]:
+def _report(
+    folder: Path, writers: dict[str, ShardWriter], total: Counter[str], counts: Counter[str]
+) -> dict[str, Any]:
     shards = {
         path.relative_to(folder).as_posix(): describe_shard(path)
         for writer in writers.values()
@@ -239,9 +240,9 @@ def _report(folder: Path, writers: dict[str, ShardWriter], counts: Counter[str])
     }
     return {
         "rows": rows,
-        "turns": counts["turns"],
-        "reply_turns": counts["reply_turns"],
-        "reply_rate": _rate(counts["reply_turns"], counts["turns"]),
+        "turns": total["turns"],
+        "reply_turns": total["replies"],
+        "reply_rate": _rate(total["replies"], total["turns"]),
         "sft_turns": counts["sft_turns"],
         "sft_reply_turns": counts["sft_reply_turns"],
         "sft_reply_rate": _rate(counts["sft_reply_turns"], counts["sft_turns"]),

@@ -13,8 +13,7 @@ from msgspec.structs import replace
 
 from datagen.config import Config, DatasetOptions
 from datagen.dialogue.duplicates import QuestionIndex
-from datagen.dialogue.exclusions import Exclusions, read_exclusions
-from datagen.dialogue.language import language_code, language_of
+from datagen.dialogue.exclusions import Exclusions, language_code, language_of, read_exclusions
 from datagen.export.split import hash64
 from datagen.records import Built, Dialogue, Rejection, Video
 

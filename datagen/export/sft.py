@@ -1,7 +1,7 @@
 """SFT rows: a dialogue as one conversation of user turns with frames, each answered by a reply or silence."""
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -77,6 +77,7 @@ def sft_rows(
         start = round((part[0].first_frame - 1) * interval, 6)
         row_id = dialogue.id if part[0].first_frame == 1 else f"{dialogue.id}@{round(start * 1000)}"
         question = _carried(kept, first)
+        length = tokens(first, end)
         fault = turns_fault(part)
         if question and (carried := text_fault(question)):
             fault = f"the question asked before {carried}"
@@ -85,8 +86,8 @@ def sft_rows(
             rejected.append(Rejection("export", built.video.id, row_id, "no_question", detail))
         elif fault:
             rejected.append(Rejection("export", built.video.id, row_id, "format", fault))
-        elif too_long(first, end):
-            detail = f"the turn at {part[0].time:g} s alone takes {tokens(first, end)} tokens"
+        elif options.max_tokens is not None and length > options.max_tokens:
+            detail = f"the turn at {part[0].time:g} s alone takes {length} tokens"
             rejected.append(Rejection("export", built.video.id, row_id, "past_max_tokens", detail))
         else:
             rows.append(
@@ -101,7 +102,7 @@ def sft_rows(
                     frames=[turn.last_frame - turn.first_frame + 1 for turn in part],
                     weights=turn_weights(part, options.weights),
                     interval=interval,
-                    tokens=tokens(first, end),
+                    tokens=length,
                 )
             )
     return rows, rejected
@@ -120,7 +121,7 @@ def _parts(
     """First turn and end of each part."""
     if not turns:
         return []
-    largest = max([turn.last_frame - turn.first_frame + 1 for turn in turns])
+    largest = turns[0].last_frame - turns[0].first_frame + 1  # only the last turn can be smaller
     capacity = max(1, max_frames // largest)
     count = -(-len(turns) // capacity)
     cuts = [len(turns) * k // count for k in range(count + 1)]
@@ -167,9 +168,11 @@ def sft_table(rows: Sequence[SftRow], layout: Frames = "paths") -> pa.Table:
 
 
 def _turn_times(rows: Sequence[SftRow]) -> pa.Array:
-    if not rows:
-        return pa.array([], pa.float64())
-    lasts = [row.first_frame - 1 + np.cumsum(row.frames) for row in rows]
-    return pa.array(
-        np.round(np.concatenate([n * row.interval for n, row in zip(lasts, rows, strict=True)]), 6)
-    )
+    """Flat: number of the last frame of each turn, times the interval."""
+    counts = np.array([len(row.frames) for row in rows], np.int64)
+    shown = np.cumsum(np.fromiter(chain.from_iterable(row.frames for row in rows), np.int64))
+    ends = np.cumsum(counts)
+    before = np.append(0, shown)[ends - counts]  # frames of the rows before
+    firsts = np.array([row.first_frame for row in rows], np.int64)
+    lasts = shown + np.repeat(firsts - 1 - before, counts)
+    return pa.array(np.round(lasts * np.repeat([row.interval for row in rows], counts), 6), pa.float64())

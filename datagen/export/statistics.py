@@ -4,32 +4,44 @@ All that is kept is a fixed number of counts for each source and shape, whatever
 the answers to questions that come up often. Times are counted in whole milliseconds, so that sums are exact.
 """
 
-import math
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
+import numpy as np
 from msgspec.structs import replace
 
 from datagen.config import Config
 from datagen.dialogue.duplicates import comparable, question_hash
-from datagen.dialogue.grid import count_turns
+from datagen.dialogue.grid import make_turns
+from datagen.export.grids import Spans, count_replies, missed_spans
 from datagen.export.spans import asking_turns
 from datagen.llm.text import count_words
-from datagen.records import NO_REPLY, Answer, Built, Dialogue, Turn
+from datagen.records import NO_REPLY, Built, Dialogue, Question, Turn
 
 GRIDS = ((1.0, 1), (2.0, 1), (2.0, 2))
 """Seconds between two frames and frames to a turn, at which every dataset is measured, whatever its own. Two
 frames a turn at 1 s give the turns of one at 2 s."""
 RUN_BINS = ("1", "2", "3-4", "5-8", "9-16", "17-32", "33-64", "65+")
 """Lengths of silent runs, in turns."""
+_RUNS = [f"run{place}" for place in range(len(RUN_BINS))]
+_DECILES = [f"decile{tenth}" for tenth in range(10)]
 OTHERS = ""
 """Stands for the answers to a question beyond the first _ANSWERS_KEPT different ones."""
 _ANSWERS_KEPT = 256
 _SOURCES = 100
 """Sources counted by name: a manifest might name one for each video."""
-_OF_QUESTIONS = ("reply_words", "spans", "lateness_milli")
-"""Counted for each question; a dialogue has the sum."""
+
+
+class _Exported(NamedTuple):
+    """A dialogue as it was exported."""
+
+    source: str
+    dialogue: Dialogue
+    duration: float
+    turns: int
+    replies: int
 
 
 class Statistics:
@@ -39,13 +51,13 @@ class Statistics:
         """`often`: the questions, by question_hash(), whose answers are compared."""
         self.config = config
         self._often = often
-        self._options = {frames: replace(config.export, frames_per_turn=frames) for _, frames in GRIDS}
         self.sources: dict[str, Counter[str]] = {}
         self.shapes: dict[str, Counter[str]] = {}
         self.templates: dict[str, Counter[str]] = {}
         """The answers to each question that comes up often, both by comparable()."""
         self.tokens: dict[str, Counter[int]] = {"sft": Counter(), "rl": Counter()}
         """How many rows of each table have how many tokens."""
+        self._exported: list[_Exported] = []
 
     @property
     def total(self) -> Counter[str]:
@@ -64,7 +76,7 @@ class Statistics:
     ) -> None:
         """Add what others have counted, named as here."""
         for name, counts in sources.items():
-            self._count(name, counts)
+            _add(self._of(name), counts)
         for shape, counts in shapes.items():
             _add(self.shapes.setdefault(shape, Counter()), counts)
         for question, answers in templates.items():
@@ -75,63 +87,76 @@ class Statistics:
 
     def add_video(self, built: Built) -> None:
         """Count a video that has dialogues."""
-        self._count(_source(built), {"videos": 1, "video_ms": _ms(built.watched.duration)})
+        counts = self._of(_source(built))
+        counts["videos"] += 1
+        counts["video_ms"] += _ms(built.watched.duration)
 
     def add_dialogue(self, built: Built, dialogue: Dialogue, turns: Sequence[Turn]) -> None:
         """Count a dialogue with its turns as they are exported."""
-        answers = [answer for question in dialogue.questions for answer in question.answers]
         replies = [number for number, turn in enumerate(turns) if turn.label == "reply"]
-        found = _turn_counts(turns, replies, 0, len(turns), built.watched.duration)
-        found["dialogues"] = 1
-        found["questions"] = len(dialogue.questions)
-        found["answers"] = len(answers)
-        found["silent_dialogues"] = int(not found["replies"])
-        found |= dict.fromkeys(_OF_QUESTIONS, 0)
-        for shape, counts in _by_question(built, dialogue, turns, replies):
-            for name in _OF_QUESTIONS:
-                found[name] += counts[name]
-            _add(self.shapes.setdefault(shape, Counter()), counts)
-        for interval, frames in GRIDS:
-            made = (len(turns), len(replies))
-            found |= self._at_grid(built, dialogue, made, answers, interval, frames)
-        self._count(_source(built), found)
+        duration = built.watched.duration
+        counts = self._of(_source(built))
+        counts["dialogues"] += 1
+        counts["questions"] += len(dialogue.questions)
+        counts["answers"] += sum([len(question.answers) for question in dialogue.questions])
+        _count_turns(counts, turns, replies, 0, len(turns), duration)
+        asked = asking_turns(dialogue, turns)
+        stops = [*(index for index, _ in asked[1:]), len(turns)][: len(asked)]
+        for (index, number), stop in zip(asked, stops, strict=True):
+            question = dialogue.questions[number]
+            given = replies[bisect_left(replies, index) : bisect_left(replies, stop)]
+            shape = self.shapes.setdefault(question.kind, Counter())
+            shape["questions"] += 1
+            shape["answers"] += len(question.answers)
+            shape["video_ms"] += _ms(turns[stop - 1].time - _begin(turns, index))
+            _count_turns(shape, turns, given, index, stop, duration)
+            for name, found in _timing(question, [turns[reply] for reply in given]).items():
+                counts[name] += found
+                shape[name] += found
         self._compare(dialogue)
+        self._exported.append(
+            _Exported(self._known(_source(built)), dialogue, duration, len(turns), len(replies))
+        )
 
-    def _count(self, name: str, found: Mapping[str, int]) -> None:
-        if name not in self.sources and len(self.sources) >= _SOURCES:
-            name = "(others)"
-        _add(self.sources.setdefault(name, Counter()), found)
+    def _of(self, source: str) -> Counter[str]:
+        """The counts of a source."""
+        return self.sources.setdefault(self._known(source), Counter())
 
-    def _at_grid(
-        self,
-        built: Built,
-        dialogue: Dialogue,
-        made: tuple[int, int],
-        answers: Sequence[Answer],
-        interval: float,
-        frames: int,
-    ) -> dict[str, int]:
-        """Turns, replies and spans that hold no turn, if frames came every `interval` seconds.
+    def _known(self, source: str) -> str:
+        """The name under which a source is counted."""
+        return source if source in self.sources or len(self.sources) < _SOURCES else "(others)"
 
-        `made`: turns and replies as they are exported.
+    def count_grids(self) -> None:
+        """Count turns, replies and spans that hold no turn, if frames came as in each of GRIDS.
+
+        Of all dialogues added since this was last done; cheaper for many at once.
         """
+        done, self._exported = self._exported, []
         config = self.config
-        if (interval, frames) == (config.frames.interval, config.export.frames_per_turn):
-            count, replies = made
-        else:
-            number = int(built.watched.duration / interval + 1e-6)
-            words, seed = config.dialogue.max_reply_words, config.seed
-            count, replies = count_turns(dialogue, number, interval, self._options[frames], words, seed)
-        step = interval * frames
-        spans = [answer for answer in answers if not answer.immediate]
-        missed = sum(math.ceil(a.reply_start / step) * step > a.reply_end for a in spans)
-        name = grid_name(interval, frames)
-        return {
-            f"{name}.turns": count,
-            f"{name}.replies": replies,
-            f"{name}.spans": len(spans),
-            f"{name}.missed": missed,
-        }
+        spans = Spans([one.dialogue for one in done], config.export, config.seed)
+        sources = {name: place for place, name in enumerate(dict.fromkeys(one.source for one in done))}
+        places = np.array([sources[one.source] for one in done], np.int64)
+        for interval, size in GRIDS:
+            frames = [int(one.duration / interval + 1e-6) for one in done]
+            turns, replies = count_replies(spans, frames, interval, size)
+            for n in np.flatnonzero(replies < 0):
+                replies[n] = self._replies(done[n].dialogue, frames[n], interval, size)
+            if (interval, size) == (config.frames.interval, config.export.frames_per_turn):
+                turns = np.array([one.turns for one in done], np.int64)
+                replies = np.array([one.replies for one in done], np.int64)
+            held, missed = missed_spans(spans, len(done), interval * size)
+            name = grid_name(interval, size)
+            for what, found in {"turns": turns, "replies": replies, "spans": held, "missed": missed}.items():
+                for source, times in zip(sources, np.bincount(places, found), strict=True):
+                    self.sources[source][f"{name}.{what}"] += int(times)
+
+    def _replies(self, dialogue: Dialogue, frames: int, interval: float, size: int) -> int:
+        """How many turns of a grid reply."""
+        config = self.config
+        options = replace(config.export, frames_per_turn=size)
+        words = config.dialogue.max_reply_words
+        turns, _, _ = make_turns(dialogue, frames, interval, options, words, config.seed)
+        return sum(turn.label == "reply" for turn in turns)
 
     def _compare(self, dialogue: Dialogue) -> None:
         for question in dialogue.questions:
@@ -154,62 +179,50 @@ def grid_name(interval: float, frames: int) -> str:
     return f"{interval:g} s x {frames}"
 
 
-def _by_question(
-    built: Built, dialogue: Dialogue, turns: Sequence[Turn], replies: Sequence[int]
-) -> list[tuple[str, dict[str, int]]]:
-    """Shape and counts of each question that is asked, over the turns on which it is the last one asked."""
-    asked = asking_turns(dialogue, turns)
-    stops = [*(index for index, _ in asked[1:]), len(turns)][: len(asked)]
-    counted = []
-    for (index, number), stop in zip(asked, stops, strict=True):
-        question, own = dialogue.questions[number], turns[index:stop]
-        given = replies[bisect_left(replies, index) : bisect_left(replies, stop)]
-        found = _turn_counts(turns, given, index, stop, built.watched.duration)
-        found["questions"] = 1
-        found["answers"] = len(question.answers)
-        found["silent_dialogues"] = int(not found["replies"])
-        found["video_ms"] = _ms(own[-1].time - _begin(turns, index))
-        found["reply_words"] = sum(count_words(turns[number].text) for number in given)
-        lateness = [
-            (time - answer.reply_start) / (answer.reply_end - answer.reply_start)
-            for answer in question.answers
-            if not answer.immediate
-            and answer.reply_start < answer.reply_end
-            and (time := _given_at(answer, own)) is not None
-        ]
-        found["spans"] = len(lateness)
-        found["lateness_milli"] = sum(round(1000 * share) for share in lateness)
-        counted.append((question.kind, found))
-    return counted
+def _timing(question: Question, given: Sequence[Turn]) -> dict[str, int]:
+    """Words of the turns that reply to a question, and how late in their spans they give its answers."""
+    spans, lateness = 0, 0
+    for answer in question.answers:
+        if answer.immediate or answer.reply_start >= answer.reply_end:
+            continue
+        for turn in given:
+            if turn.time >= answer.reply_start and answer.text in turn.text:
+                late = (turn.time - answer.reply_start) / (answer.reply_end - answer.reply_start)
+                lateness += round(1000 * late)
+                spans += 1
+                break
+    words = sum([count_words(turn.text) for turn in given])
+    return {"reply_words": words, "spans": spans, "lateness_milli": lateness}
 
 
-def _given_at(answer: Answer, turns: Sequence[Turn]) -> float | None:
-    """Time of the turn that gives an answer, alone or with others."""
-    first = bisect_left(turns, answer.reply_start, key=lambda turn: turn.time)
-    return next((t.time for t in turns[first:] if t.label == "reply" and answer.text in t.text), None)
-
-
-def _turn_counts(
-    turns: Sequence[Turn], replies: Sequence[int], first: int, stop: int, duration: float
-) -> dict[str, int]:
-    """Replies, their places and gaps, and silences of turns `first` to `stop`, of which `replies` reply."""
-    found: Counter[str] = Counter(turns=stop - first, longest_ms=0)
-    replied, last = _begin(turns, first), first - 1
+def _count_turns(
+    counts: Counter[str],
+    turns: Sequence[Turn],
+    replies: Sequence[int],
+    first: int,
+    stop: int,
+    duration: float,
+) -> None:
+    """Count replies, their places and gaps, and silences of turns `first` to `stop`; `replies` reply."""
+    counts["turns"] += stop - first
+    counts["replies"] += len(replies)
+    counts["gaps"] += max(0, len(replies) - 1)
+    counts["silent_dialogues"] += not replies
+    replied, last, longest, gaps = _begin(turns, first), first - 1, 0, 0
     for number in (*replies, stop):
         length = number - last - 1
         if length:
-            found[f"run{min(len(RUN_BINS) - 1, (length - 1).bit_length())}"] += 1
-            found["longest_ms"] = max(found["longest_ms"], _ms(turns[number - 1].time - replied))
+            counts[_RUNS[min((length - 1).bit_length(), len(_RUNS) - 1)]] += 1
+            longest = max(longest, _ms(turns[number - 1].time - replied))
         if number == stop:
             break
         time = turns[number].time
-        found[f"decile{min(9, int(10 * time / duration))}"] += 1
+        counts[_DECILES[min(9, int(10 * time / duration))]] += 1
         if last >= first:
-            found["gap_ms"] += _ms(time - replied)
+            gaps += _ms(time - replied)
         replied, last = time, number
-    found["replies"] = len(replies)
-    found["gaps"] = max(0, len(replies) - 1)
-    return dict(found)
+    counts["gap_ms"] += gaps
+    counts["longest_ms"] = max(counts["longest_ms"], longest)
 
 
 def _begin(turns: Sequence[Turn], index: int) -> float:

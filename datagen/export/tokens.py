@@ -16,10 +16,10 @@ from typing import Any
 
 from datagen.config import Config
 from datagen.errors import UsageError
-from datagen.export.content import conversation
-from datagen.llm.tokens import PIXELS_PER_TOKEN
-from datagen.media.frames import frame_size
-from datagen.records import SYSTEM_PROMPT, Turn, Video
+from datagen.export.content import spoken
+from datagen.llm.prices import PIXELS_PER_TOKEN
+from datagen.media.size import frame_size
+from datagen.records import NO_REPLY, SYSTEM_PROMPT, Turn, Video
 
 _MARKS_OF_MESSAGE = 8
 _MARKS_OF_PICTURE = 2
@@ -66,9 +66,12 @@ class TokenCounter:
 
     def _texts(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, without marks."""
-        if len(self._known) > _REMEMBERED:
-            self._known.clear()
-        if new := [text for text in dict.fromkeys(texts) if text not in self._known]:
+        new = [text for text in texts if text not in self._known]
+        if new:
+            if len(self._known) > _REMEMBERED:
+                self._known.clear()
+                new = list(texts)
+            new = list(dict.fromkeys(new))
             self._known.update(zip(new, self._count(new), strict=True))
         return [self._known[text] for text in texts]
 
@@ -82,12 +85,15 @@ class TokenCounter:
         Raises UsageError where the processor cannot take a frame.
         """
         picture = self._picture(*_frame_size(video.width, video.height, self._max_pixels))
-        counts = self._texts(conversation(turns))
-        marks = self._marks[1] + self._marks[2]
-        return [
-            (turn.last_frame - turn.first_frame + 1) * picture + asked + said + marks
-            for turn, asked, said in zip(turns, counts[1::2], counts[2::2], strict=True)
-        ]
+        said = spoken(turns)
+        asked = [turns[n].user or "" for n in said]
+        replies = [turns[n].text if turns[n].label == "reply" else NO_REPLY for n in said]
+        nothing, silence, *told = self._texts(["", NO_REPLY, *asked, *replies])
+        silent = self._marks[1] + self._marks[2] + nothing + silence
+        counts = [(turn.last_frame - turn.first_frame + 1) * picture + silent for turn in turns]
+        for place, number in enumerate(said):
+            counts[number] += told[place] - nothing + told[len(said) + place] - silence
+        return counts
 
 
 def _by_rule(texts: list[str]) -> list[int]:

@@ -12,11 +12,10 @@ import msgspec
 from jsonschema_rs import Draft202012Validator
 
 from datagen.config import Config
-from datagen.dialogue.grid import make_turns
 from datagen.errors import Invalid, UsageError
 from datagen.export.benchmark import Input, benchmark_items
-from datagen.inspect.dataset import Frames, read_rows, shards
-from datagen.inspect.files import read_config, read_run
+from datagen.inspect.dataset import Frames, read_config, read_rows, read_run, shards, turns_again
+from datagen.inspect.terminal import command
 from datagen.records import Dialogue
 from datagen.resources import resource
 from datagen.sources.proactive_videoqa import FORMAT, Item, read_gold
@@ -26,6 +25,7 @@ _INTERVALS = (0.5, 1, 2)
 """Seconds a frame that the released inference finds in the name of its input."""
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Run `datagen benchmark`; returns the exit status."""
     p = argparse.ArgumentParser(
@@ -40,11 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         "--split", choices=SPLITS, default=SPLITS[0], help="which videos: rl/val, held out of all training"
     )
     args = p.parse_args(argv)
-    try:
-        lines, faults = _write(args.out, args.split)
-    except UsageError as error:
-        print(f"datagen: {error}", file=sys.stderr)
-        return 2
+    lines, faults = _write(args.out, args.split)
     print("\n".join(lines))
     for fault in faults:
         print(f"datagen: {fault}", file=sys.stderr)
@@ -92,32 +88,29 @@ def _write(out: Path, split: str) -> tuple[list[str], list[str]]:
 def _items(out: Path, split: str, config: Config, counts: Counter[str]) -> Iterator[tuple[Item, Input]]:
     """All items, in the order of the dialogues table. Raises Invalid where a table cannot be read."""
     tables = shards(out)
-    videos = _videos(tables["videos"], split)
-    interval, words = config.frames.interval, config.dialogue.max_reply_words
+    videos = {row["id"]: row for row in _videos(tables["videos"]) if row["split"] == split}
+    interval = config.frames.interval
     for dialogue in _dialogues(tables["dialogues"], videos):
         video = videos[dialogue.video_id]
-        turns, _, _ = make_turns(dialogue, video["frame_count"], interval, config.export, words, config.seed)
+        turns = turns_again(dialogue, video["frame_count"], interval, config)
         counts["dialogues"] += 1
         counts["questions"] += len(dialogue.questions)
         counts["answers"] += sum(len(question.answers) for question in dialogue.questions)
         yield from benchmark_items(dialogue, video["path"], video["duration"], turns, interval)
 
 
-def _videos(paths: list[Path], split: str) -> dict[str, Any]:
+def _videos(paths: list[Path]) -> Iterator[dict[str, Any]]:
     columns = ["id", "path", "duration", "frame_count", "split"]
-    found = {}
     for path in paths:
         for _, row in read_rows(path, columns):
             if missing := [name for name in columns if row.get(name) is None]:
                 raise Invalid(f"videos/{path.name}: column {missing[0]} is missing")
-            if row["split"] == split:
-                found[row["id"]] = row
-    return found
+            yield row
 
 
 def _dialogues(paths: list[Path], videos: dict[str, Any]) -> Iterator[Dialogue]:
     for path in paths:
-        for number, row in read_rows(path, ["id", "video_id", "type", "questions", "provenance"]):
+        for number, row in read_rows(path, [*Dialogue.__struct_fields__]):
             try:
                 if row.get("video_id") in videos:
                     yield msgspec.convert(row, Dialogue)
@@ -160,7 +153,3 @@ def _input_faults(shown: Input, frames: Frames) -> Iterator[str]:
         yield "a turn both skips inference and must be replied to"
     images = [block["image"] for turn in turns for block in turn["content"] if block["type"] == "image"]
     yield from frames.faults(images, images[0].split("/")[1])
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,5 +1,6 @@
 """A dataset as it lies in a folder, whoever wrote it: shards, user turns, frames. Nothing here is trusted."""
 
+import math
 import mmap
 import re
 from collections.abc import Iterator, Sequence
@@ -11,16 +12,42 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from datagen.config import Config
+from datagen.dialogue.grid import make_turns
 from datagen.errors import Invalid
 from datagen.export.content import FRAME
+from datagen.records import Dialogue, Turn
 
 FOLDERS = ("videos", "segments", "dialogues", "sft", "rl", "rejected")
 SPLIT = re.compile(r"(train|val)-[0-9]{5}-of-[0-9]{5}\.parquet")
+_MOST_FRAMES = 10_000_000
+"""A frame count beyond this (half a year at 2 s) is none."""
 
 
 def shards(out: Path) -> dict[str, list[Path]]:
     """The Parquet files of each table by the name of its folder, in order of name."""
     return {folder: sorted((out / folder).glob("*.parquet")) for folder in FOLDERS}
+
+
+def read_run(out: Path) -> dict[str, Any]:
+    """run.json. Raises Invalid."""
+    try:
+        run = msgspec.json.decode((out / "run.json").read_bytes())
+    except (OSError, ValueError, msgspec.MsgspecError, RecursionError) as error:
+        raise Invalid(f"cannot be read: {one_line(error)}") from None
+    if not isinstance(run, dict) or not isinstance(run.get("shards"), dict):
+        raise Invalid("does not list the shards with their hashes")
+    if run.get("status") != "done":
+        raise Invalid(f"status is {str(run.get('status'))[:40]!r}, not 'done': run the build to its end")
+    return run
+
+
+def read_config(run: dict[str, Any]) -> Config:
+    """The pipeline's values that the dataset was built with. Raises Invalid."""
+    try:
+        return msgspec.convert(run.get("pipeline"), Config)
+    except msgspec.ValidationError as error:
+        raise Invalid(f"pipeline: {one_line(error)}") from None
 
 
 def read_rows(path: Path, columns: list[str] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -37,7 +64,27 @@ def read_rows(path: Path, columns: list[str] | None = None) -> Iterator[tuple[in
                         yield number, row
                         number += 1
     except (OSError, pa.ArrowException, ValueError, KeyError) as error:
-        raise Invalid(f"cannot be read after row {number}: {_line(error)}") from None
+        raise Invalid(f"cannot be read after row {number}: {one_line(error)}") from None
+
+
+def all_rows(out: Path, table: str, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of a table. Raises Invalid, with the file's name."""
+    for path in shards(out)[table]:
+        try:
+            yield from (row for _, row in read_rows(path, columns))
+        except Invalid as error:
+            raise Invalid(f"{table}/{path.name}: {error}") from None
+
+
+def turns_again(dialogue: Dialogue, frames: int, interval: float, config: Config) -> tuple[Turn, ...]:
+    """The turns of a dialogue made again; none where a time in it is none, or the frames are none."""
+    times = [interval, *(question.ask_time for question in dialogue.questions)]
+    for answer in (answer for question in dialogue.questions for answer in question.answers):
+        times += [answer.evidence_start, answer.evidence_end, answer.reply_start, answer.reply_end]
+    if not all(map(math.isfinite, times)) or interval <= 0 or not 0 <= frames <= _MOST_FRAMES:
+        return ()
+    words = config.dialogue.max_reply_words
+    return make_turns(dialogue, frames, interval, config.export, words, config.seed)[0]
 
 
 def read_schema(path: Path) -> pa.Schema:
@@ -45,11 +92,11 @@ def read_schema(path: Path) -> pa.Schema:
     try:
         return pq.read_schema(path)
     except (OSError, pa.ArrowException, ValueError) as error:
-        raise Invalid(f"cannot be read as Parquet: {_line(error)}") from None
+        raise Invalid(f"cannot be read as Parquet: {one_line(error)}") from None
 
 
 class Block(msgspec.Struct, frozen=True):
-    """A frame or a question of a user turn."""
+    """A frame or a question of a user turn, or a frame of an RL row."""
 
     type: str
     image: str = ""
@@ -79,7 +126,7 @@ class UserTurns:
                 data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             self._rows = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
         except (OSError, ValueError, msgspec.MsgspecError, RecursionError) as error:
-            raise Invalid(f"cannot be read as a JSON object: {_line(error)}") from None
+            raise Invalid(f"cannot be read as a JSON object: {one_line(error)}") from None
 
     def get(self, question_id: str) -> tuple[UserTurn, ...]:
         """The turns of a row. Raises Invalid."""
@@ -88,7 +135,7 @@ class UserTurns:
         except KeyError:
             raise Invalid("has no user turns") from None
         except (ValueError, msgspec.MsgspecError, RecursionError) as error:
-            raise Invalid(f"user turns: {_line(error)}") from None
+            raise Invalid(f"user turns: {one_line(error)}") from None
 
 
 class Frames:
@@ -121,5 +168,6 @@ class Frames:
             return frozenset()
 
 
-def _line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """What went wrong, short enough for a message."""
     return " ".join(str(error).split())[:200]

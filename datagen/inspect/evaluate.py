@@ -7,22 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import structs
 
 from datagen.errors import Invalid, UsageError
 from datagen.export.pauc import SETTINGS, Settings
 from datagen.inspect.benchmark import benchmark_folder
-from datagen.inspect.files import read_config, read_run
+from datagen.inspect.dataset import read_config, read_run
 from datagen.inspect.grades import Judged, grades_by_judge, grades_by_words
 from datagen.inspect.policies import POLICIES
-from datagen.inspect.scoring import (
-    FLOORS,
-    ItemScore,
-    claims,
-    policy_replies,
-    read_predictions,
-    score,
-)
+from datagen.inspect.scoring import FLOORS, ItemScore, claims, policy_replies, read_predictions, score
+from datagen.inspect.terminal import command, plain
 from datagen.llm.prompts import load_prompt
 from datagen.sources.proactive_videoqa import Item, read_gold
 
@@ -33,18 +27,7 @@ _TURN_SECONDS = 2.0
 _WORDS = "words in common with the truth, NOT a judge"
 
 
-class Group(Struct, frozen=True):
-    """Answers of one type, or all."""
-
-    answers: int
-    given: float
-    """Share of the answers with a graded reply within their span."""
-    pauc: float
-    """Mean over the answers, 0 to 1."""
-    policies: dict[str, float]
-    """The same of each policy, graded by words in common."""
-
-
+@command
 def main(argv: list[str] | None = None) -> int:
     """Run `datagen evaluate`; returns the exit status."""
     p = argparse.ArgumentParser(
@@ -68,14 +51,11 @@ def main(argv: list[str] | None = None) -> int:
         p.error("--judge-url and --judge-model go together")
     try:
         faults = _evaluate(args)
-    except UsageError as error:
-        print(f"datagen: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("datagen: interrupted; the same command goes on with the replies left", file=sys.stderr)
         return 130
     for fault in faults:
-        print(f"datagen: {_plain(fault)}", file=sys.stderr)
+        print(f"datagen: {plain(fault)}", file=sys.stderr)
     return 1 if faults else 0
 
 
@@ -83,14 +63,14 @@ def _evaluate(args: argparse.Namespace) -> list[str]:
     """Score, print and write; returns what could not be scored."""
     settings = SETTINGS[args.settings]
     items, turn_seconds = _gold(args.gold)
-    predictions = read_predictions(args.predictions)
-    faults = [f"{args.predictions.name}: {fault}" for fault in predictions.faults]
-    unknown = predictions.replies.keys() - {item.question_id for item in items}
-    if predictions.replies and len(unknown) == len(predictions.replies):
+    replies, unusable = read_predictions(args.predictions)
+    faults = [f"{args.predictions.name}: {fault}" for fault in unusable]
+    unknown = replies.keys() - {item.question_id for item in items}
+    if replies and len(unknown) == len(replies):
         raise UsageError(f"{args.predictions}: none of its question_ids is in {args.gold}")
     if unknown:
         faults.append(f"{len(unknown)} lines are about questions that the gold lacks: {min(unknown)[:100]!r}")
-    asked = claims(items, predictions.replies, settings)
+    asked = claims(items, replies, settings)
     judged = Judged(grades_by_words(asked, settings.top), 0, 0, "")
     if args.judge_url:
         kept = args.predictions.parent / ".judged"
@@ -98,7 +78,7 @@ def _evaluate(args: argparse.Namespace) -> list[str]:
     ungraded = sum(grade is None for grade in judged.grades.values())
     if ungraded:
         faults.append(f"{ungraded} of {len(asked)} replies have no grade and count as none: {judged.failure}")
-    scores = score(items, predictions.replies, judged.grades, settings)
+    scores = score(items, replies, judged.grades, settings)
     groups = _groups(scores, _policies(items, turn_seconds, settings))
     judge = f"{args.judge_model}, {load_prompt('score').id}" if args.judge_url else _WORDS
     report = _report(args.settings, judge, turn_seconds, groups, scores)
@@ -107,7 +87,7 @@ def _evaluate(args: argparse.Namespace) -> list[str]:
         target.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
     except OSError as error:
         raise UsageError(f"{target}: cannot be written: {error.strerror}") from None
-    print("\n".join(map(_plain, _lines(report, settings))))
+    print("\n".join(map(plain, _lines(report, settings))))
     if judged.calls:
         print(f"{judged.calls} calls of the judge, {judged.tokens:,} tokens")
     print(target)
@@ -142,20 +122,24 @@ def _policies(items: Sequence[Item], turn_seconds: float, settings: Settings) ->
     return found
 
 
-def _groups(scores: Sequence[ItemScore], policies: Mapping[str, Sequence[ItemScore]]) -> dict[str, Group]:
-    """By type of answer, and `all`."""
+def _groups(
+    scores: Sequence[ItemScore], policies: Mapping[str, Sequence[ItemScore]]
+) -> dict[str, dict[str, Any]]:
+    """By type of answer, and `all`: their number, the share of them with a graded reply within its span, mean
+    PAUC (0 to 1), and that of each policy, graded by words in common.
+    """
     own = [answer for item in scores for answer in item.answers]
     others = {name: [a for item in items for a in item.answers] for name, items in policies.items()}
     groups = {}
     types = sorted({answer.type for answer in own} - {""})
     for type in (*types, "all"):
         places = [n for n, answer in enumerate(own) if type in ("all", answer.type)]
-        groups[type] = Group(
-            answers=len(places),
-            given=round(sum(bool(own[n].grades) for n in places) / len(places), 6),
-            pauc=_mean([own[n].pauc[0] for n in places]),
-            policies={name: _mean([answers[n].pauc[0] for n in places]) for name, answers in others.items()},
-        )
+        groups[type] = {
+            "answers": len(places),
+            "given": _mean([bool(own[n].grades) for n in places]),
+            "pauc": _mean([own[n].pauc[0] for n in places]),
+            "policies": {name: _mean([them[n].pauc[0] for n in places]) for name, them in others.items()},
+        }
     return groups
 
 
@@ -164,11 +148,11 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _report(
-    name: str, judge: str, turn_seconds: float, groups: dict[str, Group], scores: Sequence[ItemScore]
+    name: str, judge: str, turn_seconds: float, groups: dict[str, dict[str, Any]], scores: Sequence[ItemScore]
 ) -> dict[str, Any]:
     answers = [answer for item in scores for answer in item.answers]
     return {
-        "settings": {"name": name, **msgspec.to_builtins(SETTINGS[name])},
+        "settings": {"name": name, **structs.asdict(SETTINGS[name])},
         "judge": judge,
         "policy_turn_seconds": turn_seconds,
         "questions": len(scores),
@@ -176,8 +160,8 @@ def _report(
         "replies": sum(item.replies for item in scores),
         "replies_outside_spans": sum(item.outside for item in scores),
         "pauc_by_w": {f"{w:g}": _mean([a.pauc[1 + n] for a in answers]) for n, w in enumerate(FLOORS)},
-        "groups": {type: msgspec.to_builtins(group) for type, group in groups.items()},
-        "items": [msgspec.to_builtins(item) for item in scores],
+        "groups": groups,
+        "items": scores,
     }
 
 
@@ -206,12 +190,3 @@ def _lines(report: dict[str, Any], settings: Settings) -> list[str]:
             f"{', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}"
         )
     return lines
-
-
-def _plain(text: str) -> str:
-    """For a terminal: names come from files."""
-    return "".join(c if c.isprintable() else "?" for c in text)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,7 +7,6 @@ with, and held-out ones.
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,52 +16,44 @@ import msgspec
 from datagen.dialogue.fault_material import SETS, Clean, read_wordings, written
 from datagen.dialogue.faults import Score, score
 from datagen.errors import Invalid, UsageError
-from datagen.inspect.dataset import read_rows, shards
+from datagen.inspect.dataset import all_rows
+from datagen.inspect.terminal import command
 from datagen.records import Caption, Dialogue, Segment
 
 _MOST_DIALOGUES = 200
 """Dialogues of a dataset that are used, the first by id: a hundred faults are put into each."""
-_MOST_WORDS = 100_000
-"""Replies of a dataset may be as long as its own pipeline allowed."""
+_WRITTEN_WORDS, _MOST_WORDS = 60, 100_000
+"""Of a reply: replies of a dataset may be as long as its own pipeline allowed."""
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line's grammar and help."""
+@command
+def main(argv: list[str] | None = None) -> int:
+    """Run `datagen faults`; returns the exit status."""
     p = argparse.ArgumentParser(
         prog="datagen faults",
         description="Put every kind of fault into clean dialogues and report what the checks find: recall "
         "and precision by code.",
     )
     p.add_argument(
-        "out", nargs="?", metavar="OUT", help="a built dataset; without one, dialogues written by hand"
+        "out",
+        nargs="?",
+        metavar="OUT",
+        type=Path,
+        help="a built dataset; without one, dialogues written by hand",
     )
     p.add_argument("--json", action="store_true", help="print JSON rather than a table")
-    return p
-
-
-def main(argv: list[str]) -> int:
-    """Run the command line; returns the exit status: 0, or 2 where OUT is no dataset."""
-    args = parser().parse_args(argv)
-    try:
-        tables = fault_tables(Path(args.out) if args.out else None)
-    except UsageError as error:
-        print(f"datagen: {error}", file=sys.stderr)
-        return 2
+    args = p.parse_args(argv)
+    built = list(_dialogues_of(args.out)) if args.out else None
+    limit = _MOST_WORDS if args.out else _WRITTEN_WORDS
+    tables = {name: score(built or written(name), read_wordings(name), limit) for name in SETS}
     if args.json:
         print(json.dumps({name: {c: _as_dict(s) for c, s in rows.items()} for name, rows in tables.items()}))
     else:
-        print("\n\n".join("\n".join(lines(name, rows)) for name, rows in tables.items()))
+        print("\n\n".join("\n".join(_lines(name, rows)) for name, rows in tables.items()))
     return 0
 
 
-def fault_tables(out: Path | None) -> dict[str, dict[str, Score]]:
-    """Scores by set of wordings and by code. Raises UsageError where `out` is no dataset."""
-    built = None if out is None else list(dialogues_of(out))
-    limit = 60 if built is None else _MOST_WORDS
-    return {name: score(built or written(name), read_wordings(name), limit)[0] for name in SETS}
-
-
-def lines(name: str, rows: dict[str, Score]) -> Iterator[str]:
+def _lines(name: str, rows: dict[str, Score]) -> Iterator[str]:
     """The table of one set of wordings."""
     titles = f"{'faults':>8}{'found':>8}{'recall':>8}{'flagged':>9}{'right':>8}{'precision':>11}"
     yield f"{name + ' wordings':24}{titles}"
@@ -76,28 +67,22 @@ def _as_dict(row: Score) -> dict[str, Any]:
     return {**row._asdict(), "recall": round(row.recall, 4), "precision": round(row.precision, 4)}
 
 
-def dialogues_of(out: Path) -> Iterator[Clean]:
+def _dialogues_of(out: Path) -> Iterator[Clean]:
     """The dialogues of a built dataset with their segments and captions, in order of id.
 
     Raises UsageError where there are none.
     """
-    files = shards(out)
-
-    def rows(table: str) -> Iterator[dict[str, Any]]:
-        for path in files[table]:
-            try:
-                yield from (row for _, row in read_rows(path))
-            except Invalid as failure:
-                raise UsageError(f"{path}: {failure}") from None
-
-    talks = sorted(rows("dialogues"), key=lambda row: str(row.get("id")))[:_MOST_DIALOGUES]
+    try:
+        talks = sorted(all_rows(out, "dialogues"), key=lambda row: str(row.get("id")))[:_MOST_DIALOGUES]
+        wanted = {row.get("video_id") for row in talks}
+        segments: dict[Any, list[dict[str, Any]]] = {}
+        for row in all_rows(out, "segments"):
+            if row.get("video_id") in wanted:
+                segments.setdefault(row["video_id"], []).append(row)
+    except Invalid as failure:
+        raise UsageError(f"{out}/{failure}") from None
     if not talks:
         raise UsageError(f"{out}: holds no dialogues; build a dataset there, or leave OUT out")
-    wanted = {row.get("video_id") for row in talks}
-    segments: dict[Any, list[dict[str, Any]]] = {}
-    for row in rows("segments"):
-        if row.get("video_id") in wanted:
-            segments.setdefault(row["video_id"], []).append(row)
     try:
         for talk in talks:
             own = sorted(segments.get(talk["video_id"], []), key=lambda row: row["start"])

@@ -25,7 +25,7 @@ class Earned(Struct):
     reward: float = 0.0
 
     def add(self, found: Reward) -> None:
-        """One more window."""
+        """Count one more window."""
         self.windows += 1
         self.pauc += (found.pauc - self.pauc) / self.windows
         self.reward += (found.total - self.reward) / self.windows
@@ -77,24 +77,18 @@ class Forecast:
                 self.dead.append(Dead(window.id, setting, _why_dead(found)))
             self.spread[setting] += (pstdev(totals.values()) - self.spread[setting]) / self.windows
 
-    def best_truth(self, setting: str) -> tuple[str, float]:
-        """The placement of the truth that earns most on average, and what it earns."""
-        found = {name: self.earned[setting][name].reward for name in TRUTH}
-        best = max(found, key=lambda name: found[name])
-        return best, found[best]
-
     def verdicts(self) -> list[str]:
         """One line a setting for each trivial policy whose mean comes within the margin of the truth's."""
         lines = []
         for setting in SETTINGS if self.windows else ():
-            best, limit = self.best_truth(setting)
-            for name in TRIVIAL:
-                earned = self.earned[setting][name].reward
-                if earned > limit - self.margin:
-                    lines.append(
-                        f"{setting}: `{name}` earns {earned:.3f}, `{best}` {limit:.3f}: "
-                        f"less than {self.margin:g} between them"
-                    )
+            rewards = {name: self.earned[setting][name].reward for name in (*TRUTH, *TRIVIAL)}
+            best = max(TRUTH, key=lambda name: rewards[name])
+            lines += [
+                f"{setting}: `{name}` earns {rewards[name]:.3f}, `{best}` {rewards[best]:.3f}: "
+                f"less than {self.margin:g} between them"
+                for name in TRIVIAL
+                if rewards[name] > rewards[best] - self.margin
+            ]
         return lines
 
 

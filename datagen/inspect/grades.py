@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,8 @@ from datagen.export.overlap import overlap_judge
 from datagen.inspect.scoring import Claim
 from datagen.ledger import Event, Ledger, key_of
 from datagen.llm.chat import ChatReply, ChatRequest
-from datagen.llm.client import KEY_VARIABLE, Client, ClientLimits
+from datagen.llm.client import Client, ClientLimits
+from datagen.llm.client_address import KEY_VARIABLE
 from datagen.llm.models import Models
 from datagen.llm.preflight import preflight
 from datagen.llm.prices import used
@@ -62,14 +64,35 @@ def grades_by_judge(claims: Iterable[Claim], url: str, model: str, top: int, kep
 
 
 async def _judge_all(claims: list[Claim], url: str, model: str, top: int, ledger: Ledger) -> Judged:
-    judge = _Judge(url, model, ledger)
+    """The endpoint is greeted before the first call; every reply is remembered as it comes."""
+    api_key = os.environ.get(KEY_VARIABLE)
+    client, known = Client(url, api_key, Path(), ClientLimits()), ledger.known(_ITEM)
     grades: dict[Claim, float | None] = {}
     failures: list[str] = []
+    paid: list[int] = []
+
+    @cache
+    def greeted() -> asyncio.Future[Any]:
+        return asyncio.ensure_future(preflight(Models(llm_url=url, llm_model=model), api_key))
+
+    async def ask(request: ChatRequest) -> ChatReply:
+        key = key_of("ask", 1, (request,))
+        if key in known:
+            return msgspec.json.decode(known[key].value, type=ChatReply)
+        await greeted()
+        try:
+            reply = await client.ask(request)
+        except Failure as failure:
+            paid.append(sum(used(failure.attempts)))
+            raise
+        ledger.add([Event(key, _ITEM, "ask", msgspec.Raw(msgspec.json.encode(reply)))])
+        paid.append(sum(used(reply.attempts)))
+        return reply
 
     async def grade(claim: Claim) -> None:
         grades[claim] = None
         try:
-            grades[claim] = await score(judge.ask, model, claim.question, claim.truth, claim.said, top)
+            grades[claim] = await score(ask, model, claim.question, claim.truth, claim.said, top)
         except Failure as failure:
             failures.append(str(failure))
 
@@ -77,41 +100,5 @@ async def _judge_all(claims: list[Claim], url: str, model: str, top: int, ledger
         for first in range(0, len(claims), _AT_ONCE):
             await all_of(grade(claim) for claim in claims[first : first + _AT_ONCE])
     finally:
-        await judge.close()
-    return Judged(grades, judge.calls, judge.tokens, failures[0] if failures else "")
-
-
-class _Judge:
-    """An endpoint all of whose replies are remembered; it is greeted before the first call."""
-
-    def __init__(self, url: str, model: str, ledger: Ledger) -> None:
-        self._models = Models(llm_url=url, llm_model=model)
-        self._key = os.environ.get(KEY_VARIABLE)
-        self._client = Client(url, self._key, Path(), ClientLimits())
-        self._ledger = ledger
-        self._known = ledger.known(_ITEM)
-        self._greeted: asyncio.Future[Any] | None = None
-        self.calls = 0
-        self.tokens = 0
-
-    async def ask(self, request: ChatRequest) -> ChatReply:
-        """The reply to a request, from the ledger or the endpoint."""
-        key = key_of("ask", 1, (request,))
-        if key in self._known:
-            return msgspec.json.decode(self._known[key].value, type=ChatReply)
-        if self._greeted is None:
-            self._greeted = asyncio.ensure_future(preflight(self._models, self._key))
-        await self._greeted
-        self.calls += 1
-        try:
-            reply = await self._client.ask(request)
-        except Failure as failure:
-            self.tokens += sum(used(failure.attempts))
-            raise
-        self._ledger.add([Event(key, _ITEM, "ask", msgspec.Raw(msgspec.json.encode(reply)))])
-        self.tokens += sum(used(reply.attempts))
-        return reply
-
-    async def close(self) -> None:
-        """Let go of the endpoint."""
-        await self._client.close()
+        await client.close()
+    return Judged(grades, len(paid), sum(paid), failures[0] if failures else "")

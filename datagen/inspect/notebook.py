@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import pyarrow.dataset as ds
 from msgspec import structs
 
 from datagen.config import Config
-from datagen.dialogue.grid import make_turns
 from datagen.errors import UsageError
-from datagen.records import Dialogue, Question
+from datagen.inspect.dataset import turns_again
+from datagen.inspect.lookup import read_table
+from datagen.records import Dialogue
 
 if TYPE_CHECKING:
     import pandas
@@ -39,10 +39,7 @@ def table(out: str | Path, name: str, columns: Sequence[str] | None = None) -> "
 
     Raises UsageError where there is none.
     """
-    files = sorted((Path(out) / name).glob("*.parquet"))
-    if not files:
-        raise UsageError(f"{out}: holds no {name}/*.parquet; give the folder of a finished build")
-    return ds.dataset(files, format="parquet").to_table(columns=columns).to_pandas()
+    return read_table(Path(out), name, None, columns).to_pandas()
 
 
 def answers(out: str | Path) -> "pandas.DataFrame":
@@ -73,11 +70,9 @@ def turns(out: str | Path) -> "pandas.DataFrame":
     import pandas
 
     config = msgspec.convert(run(out)["pipeline"], Config)
-    words = config.dialogue.max_reply_words
     rows: list[dict[str, Any]] = []
     for dialogue, video in _dialogues(Path(out)):
-        interval, count = video["frame_interval"], video["frame_count"]
-        made, _, _ = make_turns(dialogue, count, interval, config.export, words, config.seed)
+        made = turns_again(dialogue, video["frame_count"], video["frame_interval"], config)
         same = {"dialogue_id": dialogue.id, "video_id": dialogue.video_id, "source": video["source"]}
         rows += [{**same, "type": dialogue.type, **structs.asdict(turn)} for turn in made]
     return pandas.DataFrame(rows)
@@ -132,9 +127,6 @@ def _bars(axis: "Axes", height: float, starts: Any, ends: Any, colour: str) -> N
 def _dialogues(out: Path) -> Iterator[tuple[Dialogue, dict[str, Any]]]:
     """The dialogues with the rows of their videos."""
     videos = {row["id"]: row for row in table(out, "videos").to_dict("records")}
-    columns = ["id", "video_id", "type", "provenance", "questions"]
-    files = sorted((out / "dialogues").glob("*.parquet"))
-    for batch in ds.dataset(files, format="parquet").to_batches(columns=columns):
+    for batch in read_table(out, "dialogues").to_batches(max_chunksize=256):
         for row in batch.to_pylist():
-            questions = msgspec.convert(row.pop("questions"), tuple[Question, ...])
-            yield Dialogue(**row, questions=questions), videos[row["video_id"]]
+            yield msgspec.convert(row, Dialogue), videos[row["video_id"]]

@@ -13,51 +13,23 @@ Policy = Callable[[Window], Sequence[str]]
 OWN = "truth as placed"
 
 
-def silent(window: Window) -> Sequence[str]:
-    """Never a word."""
-    return [NO_REPLY] * len(window.times)
-
-
-def always_talking(window: Window) -> Sequence[str]:
-    """Something at every turn, never the same, that says nothing."""
-    return [f"Still watching, {time:g} seconds so far." for time in window.times]
-
-
-def caption_parrot(window: Window) -> Sequence[str]:
-    """At every turn the caption of what is shown, asked or not."""
-    return [caption or NO_REPLY for caption in window.captions]
-
-
-def question_echo(window: Window) -> Sequence[str]:
-    """At every turn the question."""
-    return [question or NO_REPLY for question in window.questions]
-
-
-def first_answer(window: Window) -> Sequence[str]:
+def _first_answer(window: Window) -> Sequence[str]:
     """The dialogue's first true reply, given again at every turn from its own on."""
     if window.earlier:
         return [window.earlier[0]] * len(window.times)
-    said = silent(window)
-    first = next((span for span in window.spans if _turn_of(window, span, 0.0) is not None), None)
-    begin = _turn_of(window, first, 0.0) if first else None
-    if first is None or begin is None:
-        return said
-    return [*said[:begin], *[first.text] * (len(said) - begin)]
+    turns = ((_turn_of(window, span, 0.0), span.text) for span in window.spans)
+    begin, text = next(((turn, text) for turn, text in turns if turn is not None), (len(window.times), ""))
+    return [*[NO_REPLY] * begin, *[text] * (len(window.times) - begin)]
 
 
-def truth(window: Window, share: float) -> Sequence[str]:
+def _truth(window: Window, share: float) -> Sequence[str]:
     """Each true answer at the first turn that has seen `share` of its span, or the last one within it."""
-    said = list(silent(window))
+    said = [NO_REPLY] * len(window.times)
     for span in window.spans:
         turn = _turn_of(window, span, share)
         if turn is not None:
             said[turn] = span.text if said[turn] == NO_REPLY else f"{said[turn]} {span.text}"
     return said
-
-
-def as_placed(window: Window) -> Sequence[str]:
-    """What the dialogue itself says at these turns: what SFT teaches."""
-    return window.placed if window.placed is not None else silent(window)
 
 
 def _turn_of(window: Window, span: Span, share: float) -> int | None:
@@ -67,18 +39,17 @@ def _turn_of(window: Window, span: Span, share: float) -> int | None:
 
 
 TRIVIAL: dict[str, Policy] = {
-    "silent": silent,
-    "always talking": always_talking,
-    "caption parrot": caption_parrot,
-    "question echo": question_echo,
-    "first answer again": first_answer,
+    "silent": lambda window: [NO_REPLY] * len(window.times),
+    # Never the same, and it says nothing.
+    "always talking": lambda window: [f"Still watching, {time:g} seconds so far." for time in window.times],
+    # What is shown, asked or not.
+    "caption parrot": lambda window: [caption or NO_REPLY for caption in window.captions],
+    "question echo": lambda window: [question or NO_REPLY for question in window.questions],
+    "first answer again": _first_answer,
 }
+_SHARES = {"start": 0.0, "25%": 0.25, "50%": 0.5, "62.5%": 0.625, "75%": 0.75, "end": 1.0}
 TRUTH: dict[str, Policy] = {
-    "truth at start": partial(truth, share=0.0),
-    "truth at 25%": partial(truth, share=0.25),
-    "truth at 50%": partial(truth, share=0.5),
-    "truth at 62.5%": partial(truth, share=0.625),
-    "truth at 75%": partial(truth, share=0.75),
-    "truth at end": partial(truth, share=1.0),
+    f"truth at {name}": partial(_truth, share=share) for name, share in _SHARES.items()
 }
-POLICIES = TRIVIAL | TRUTH | {OWN: as_placed}
+# What SFT teaches.
+POLICIES = TRIVIAL | TRUTH | {OWN: lambda window: window.placed or TRIVIAL["silent"](window)}

@@ -7,7 +7,7 @@ others. Every stratum is seen, by two dialogues at least where it has them; the 
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from statistics import NormalDist
@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from datagen.config import Config
 from datagen.export.split import hash64
-from datagen.inspect.report_survey import rows
+from datagen.inspect.dataset import all_rows
 from datagen.inspect.verdicts import DEFECTS, Verdict, stored_verdicts
 from datagen.ledger import key_of
 from datagen.records import Answer, Dialogue
@@ -43,7 +43,7 @@ class Member(Struct, frozen=True):
     content: str
 
 
-class Rate(Struct, frozen=True, kw_only=True):
+class Rate(Struct, frozen=True):
     """How many dialogues of a stratum, or of all, are bad."""
 
     name: str
@@ -92,9 +92,9 @@ def _told(answer: Answer) -> tuple[Any, ...]:
 
 def members(out: Path) -> dict[str, Member]:
     """All dialogues of a dataset by id. Raises Invalid where a table cannot be read."""
-    sources = {row["id"]: row["source"] for row in rows(out, "videos", ["id", "source"])}
+    sources = {row["id"]: row["source"] for row in all_rows(out, "videos", ["id", "source"])}
     found = {}
-    for row in rows(out, "dialogues"):
+    for row in all_rows(out, "dialogues"):
         try:
             dialogue = msgspec.convert(row, Dialogue)
         except msgspec.ValidationError:
@@ -168,13 +168,14 @@ def quality(found: Mapping[str, Member], verdicts: Sequence[Verdict], seed: int)
     for verdict in valid:
         by_dialogue.setdefault(verdict.dialogue_id, []).append(verdict)
     drawn = sample(found, seed)
-    judged = {id: _is_bad(by_dialogue[id]) for id in drawn if id in by_dialogue}
+    votes = {id: [v.verdict == "bad" for v in by_dialogue[id]] for id in drawn if id in by_dialogue}
+    judged = {id: 2 * sum(own) >= len(own) for id, own in votes.items()}
     strata = _rates(found, drawn, judged)
     codes = Counter(c for id in judged for c in {code for v in by_dialogue[id] for code in v.defects})
     pairs = [
         (a.verdict == "bad", b.verdict == "bad")
-        for own in by_dialogue.values()
-        for a, b in combinations(own, 2)
+        for verdicts_on_it in by_dialogue.values()
+        for a, b in combinations(verdicts_on_it, 2)
     ]
     return Quality(
         strata=strata,
@@ -189,25 +190,16 @@ def quality(found: Mapping[str, Member], verdicts: Sequence[Verdict], seed: int)
     )
 
 
-def _is_bad(verdicts: Sequence[Verdict]) -> bool:
-    return 2 * sum(v.verdict == "bad" for v in verdicts) >= len(verdicts)
-
-
 def _rates(found: Mapping[str, Member], drawn: Sequence[str], judged: Mapping[str, bool]) -> tuple[Rate, ...]:
-    sizes = Counter(member.stratum for member in found.values())
-    own = Counter(found[id].stratum for id in drawn)
-    counts = Counter(found[id].stratum for id in judged)
-    bad = Counter(found[id].stratum for id, is_bad in judged.items() if is_bad)
+    def by_stratum(ids: Iterable[str]) -> Counter[Stratum]:
+        return Counter(found[id].stratum for id in ids)
+
+    sizes, own, seen = by_stratum(found), by_stratum(drawn), by_stratum(judged)
+    bad = by_stratum(id for id, is_bad in judged.items() if is_bad)
     rates = []
     for stratum in sorted(sizes):
-        n = counts[stratum]
-        low, high = wilson(bad[stratum], n)
-        rates.append(
-            Rate(
-                name=", ".join(filter(None, stratum)), dialogues=sizes[stratum], drawn=own[stratum], judged=n,
-                bad=bad[stratum], rate=bad[stratum] / n if n else None, low=low, high=high,
-            )
-        )  # fmt: skip
+        name, n, k = ", ".join(filter(None, stratum)), seen[stratum], bad[stratum]
+        rates.append(Rate(name, sizes[stratum], own[stratum], n, k, k / n if n else None, *wilson(k, n)))
     return tuple(rates)
 
 
@@ -223,16 +215,9 @@ def _overall(strata: Sequence[Rate]) -> Rate:
     estimate = sum(rate.dialogues / total * (rate.rate or 0.0) for rate in seen) if seen else None
     spread = sum((rate.dialogues / total) ** 2 / rate.judged for rate in seen)
     low, high = wilson((estimate or 0.0) / spread, 1 / spread) if spread else (0.0, 1.0)
-    return Rate(
-        name="all",
-        dialogues=sum(rate.dialogues for rate in strata),
-        drawn=sum(rate.drawn for rate in strata),
-        judged=sum(rate.judged for rate in strata),
-        bad=sum(rate.bad for rate in strata),
-        rate=estimate,
-        low=low,
-        high=high,
-    )
+    dialogues, drawn = sum(rate.dialogues for rate in strata), sum(rate.drawn for rate in strata)
+    judged, bad = sum(rate.judged for rate in strata), sum(rate.bad for rate in strata)
+    return Rate("all", dialogues, drawn, judged, bad, estimate, low, high)
 
 
 HEADS = ("dialogues of", "all", "drawn", "judged", "bad", "rate", "95 % interval")
@@ -265,16 +250,9 @@ def quality_notes(found: Quality) -> list[str]:
         said = ", ".join(f"{DEFECTS[code]} ({code}) {count}" for code, count in found.defects)
         notes.append(f"What was wrong, in dialogues: {said}.")
     if found.pairs:
-        differing = found.pairs - found.agreeing
-        bad = 2 * found.both_bad + differing
-        notes.append(
-            f"Of {found.pairs} pairs of verdicts on the same dialogue {found.agreeing} agree"
-            + (
-                f"; of what one called bad, the other did so in {2 * found.both_bad / bad:.0%}."
-                if bad
-                else "."
-            )
-        )
+        bad = 2 * found.both_bad + found.pairs - found.agreeing
+        also = f"; of what one called bad, the other did so in {2 * found.both_bad / bad:.0%}" if bad else ""
+        notes.append(f"Of {found.pairs} pairs of verdicts on the same dialogue {found.agreeing} agree{also}.")
     if found.outside:
         notes.append(f"{found.outside} judged dialogues were not drawn and do not count.")
     if found.changed:

@@ -1,18 +1,23 @@
 """`datagen report OUT`: a dataset as one page to look at, OUT/report.html, that opens without a server."""
 
 import argparse
-import sys
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import msgspec
+from jinja2 import Environment, StrictUndefined
 
 from datagen.config import Config
 from datagen.errors import Invalid, UsageError
 from datagen.inspect.check import Findings, check_dataset
-from datagen.inspect.files import read_config, read_run
+from datagen.inspect.dataset import read_config, read_run
 from datagen.inspect.forecast import MARGIN, Forecast
 from datagen.inspect.quality import HEADS, Member, members, quality, quality_notes, quality_rows, sample
 from datagen.inspect.report_calls import Calls
-from datagen.inspect.report_dialogues import Page, pages
+from datagen.inspect.report_dialogues import pages
 from datagen.inspect.report_figures import (
     Table,
     funnel,
@@ -24,8 +29,8 @@ from datagen.inspect.report_figures import (
     statistics_table,
     validation,
 )
-from datagen.inspect.report_page import render
 from datagen.inspect.report_survey import Survey, survey
+from datagen.inspect.terminal import command
 from datagen.inspect.verdicts import DEFECTS, stored_verdicts
 
 NAME = "report.html"
@@ -37,6 +42,7 @@ _MOST_CALLS = 4_000_000
 """Characters of prompts and replies, of listed dialogues and of others; dialogues after these go without."""
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Run `datagen report`; returns the exit status."""
     p = argparse.ArgumentParser(
@@ -46,12 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         "in OUT/frames.",
     )
     p.add_argument("out", metavar="OUT", type=Path, help="the folder of a finished build")
-    args = p.parse_args(argv)
-    try:
-        path = write_report(args.out)
-    except UsageError as error:
-        print(f"datagen: {error}", file=sys.stderr)
-        return 2
+    path = write_report(p.parse_args(argv).out)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     return 0
 
@@ -85,7 +86,7 @@ def write_report(out: Path) -> Path:
     index = _index(made, everything, {"random": random, "worst": worst, "sample": drawn})
     index |= {"systems": list(calls.systems), "missing": calls.missing, "defects": list(DEFECTS.items())}
     path = out / NAME
-    path.write_text(render(values, index, made), encoding="utf-8")
+    path.write_text(_render(values, index, made), encoding="utf-8")
     return path
 
 
@@ -125,25 +126,27 @@ def choose(found: Survey, config: Config, drawn: list[str]) -> tuple[set[str], l
     return set(list(shown)[:MOST_DIALOGUES]), shuffled[:BESIDE], worst
 
 
-def _index(made: list[Page], everything: dict[str, Member], lists: dict[str, list[str]]) -> dict[str, Any]:
+def _index(
+    made: list[dict[str, Any]], everything: dict[str, Member], lists: dict[str, list[str]]
+) -> dict[str, Any]:
     """What the lists of dialogues show, and the order in which they are gone through."""
     rows = [
         {
-            "id": page.id,
-            "name": page.video.path,
-            "video": page.video.id,
-            "frame": (page.video.frame_count + 1) // 2,
-            "asks": page.questions[0].text[:160] if page.questions else "",
-            "kinds": list(dict.fromkeys(question.kind for question in page.questions)),
-            "turns": len(page.turns),
-            "replies": [number for number, _ in page.replies],
-            "flags": list(dict.fromkeys(flag.code for flag in page.flags)),
-            "flag_count": page.flag_count,
-            "content": everything[page.id].content,
+            "id": page["id"],
+            "name": page["video"].path,
+            "video": page["video"].id,
+            "frame": (page["video"].frame_count + 1) // 2,
+            "asks": page["questions"][0]["text"][:160] if page["questions"] else "",
+            "kinds": list(dict.fromkeys(question["kind"] for question in page["questions"])),
+            "turns": len(page["turns"]),
+            "replies": [number for number, _ in page["replies"]],
+            "flags": list(dict.fromkeys(flag["code"] for flag in page["flags"])),
+            "flag_count": page["flag_count"],
+            "content": everything[page["id"]].content,
         }
         for page in made
     ]
-    place = {page.id: number for number, page in enumerate(made)}
+    place = {page["id"]: number for number, page in enumerate(made)}
     return {"rows": rows} | {name: [place[id] for id in ids if id in place] for name, ids in lists.items()}
 
 
@@ -158,15 +161,10 @@ def _tiles(run: dict[str, Any], statistics: dict[str, Any]) -> list[tuple[str, s
     ]
     calls = (run.get("model_calls") or {}).get("calls")
     if calls:
-        tiles += [("model calls", f"{calls:,}"), ("spent", _money(spent))]
+        usd, more = spent.get("usd") or 0, bool(spent.get("unpriced"))
+        money = "unpriced" if more and not usd else f"${usd:,.2f}" + " +" * more
+        tiles += [("model calls", f"{calls:,}"), ("spent", money)]
     return tiles
-
-
-def _money(spent: dict[str, Any]) -> str:
-    usd = spent.get("usd") or 0
-    if not usd and spent.get("unpriced"):
-        return "unpriced"
-    return f"${usd:,.2f}" + (" +" if spent.get("unpriced") else "")
 
 
 def _made(run: dict[str, Any]) -> str:
@@ -176,5 +174,32 @@ def _made(run: dict[str, Any]) -> str:
     return f"datagen {version}, {run.get('written', '')}, by {names}"
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+_PARTS = Path(__file__).parent / "page"
+_SCRIPTS = ("dialogue.js", "report.js")
+"""In this order: the second begins to draw."""
+
+
+def _render(values: Mapping[str, Any], index: Any, pages: Sequence[Any]) -> str:
+    """The page: `values` for the template; `index` and `pages` as JSON for the script.
+
+    Text of unknown origin reaches it in two ways: escaped by the template, or as JSON in blocks that no
+    browser runs, which the script turns into text nodes. The policy in the head lets only this file's own
+    style and script work (Content Security Policy Level 3, https://www.w3.org/TR/CSP3/).
+    """
+    style = (_PARTS / "report.css").read_text(encoding="utf-8")
+    script = "".join((_PARTS / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    template = environment.from_string((_PARTS / "report.html.j2").read_text(encoding="utf-8"))
+    blocks = {"index": inert(index), "pages": [inert(page) for page in pages]}
+    parts = {"style": style, "script": script, "style_hash": _hash(style), "script_hash": _hash(script)}
+    return template.render(**values, **parts, **blocks)
+
+
+def inert(value: Any) -> str:
+    """JSON that cannot end the script block it stands in: no angle bracket is left in it."""
+    text = msgspec.json.encode(value).decode()
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -6,9 +6,7 @@ proofs are gone through once more with the same material: each request made is l
 
 import asyncio
 import contextlib
-import sqlite3
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -20,7 +18,8 @@ from datagen.dialogue.judge import judge_answers
 from datagen.dialogue.synthesize import synthesize
 from datagen.dialogue.tighten import tighten
 from datagen.errors import FAILURES, Failure, Provider, UsageError
-from datagen.ledger import FLOW, Known, Lost, key_of
+from datagen.inspect.lookup import Memory
+from datagen.ledger import Known, Lost, key_of
 from datagen.llm.captions import caption_segments
 from datagen.llm.chat import ChatReply, ChatRequest, Message, Text
 from datagen.records import Built, Dialogue, Sidecar
@@ -58,14 +57,11 @@ class Calls:
         self._left = {True: most, False: most}
         self._first = first
         self._out, self._config, self._models = out, config, models
-        self._database: sqlite3.Connection | None = None
         self._last: tuple[Built, dict[str, _Asked]] | None = None
-        ledger = out / ".work" / "ledger.sqlite"
-        if models and ledger.is_file():
-            self._database = sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True)
+        self._memory = Memory(out)
         self.missing = (
             "Its texts are not in the build's ledger, or more than this report holds."
-            if self._database
+            if models and self._memory.is_there
             else "Its texts lay in the build's ledger (.work), which is not here any more."
         )
         """Why a call has no texts, for a reader."""
@@ -74,27 +70,28 @@ class Calls:
         """The texts of the calls with these ids, as far as they are known, and the lines they are made of."""
         first = dialogue.id in self._first
         wanted = list(wanted)
-        if not wanted or self._database is None or self._left[first] <= 0:
+        if not (wanted and self._models) or self._left[first] <= 0:
             return {}, ()
         try:
-            asked = self._asked(self._database, dialogue)
-        except (sqlite3.Error, zlib.error, msgspec.MsgspecError):
+            asked = self._asked(dialogue)
+        except msgspec.MsgspecError:
             return {}, ()  # no ledger of ours, or a damaged one: the report does without
         lines: dict[str, int] = {}
         found = {id: self._said(*asked[id], lines) for id in wanted if id in asked}
         self._left[first] -= sum(map(len, lines)) + sum(len(said.reply) for said in found.values())
         return found, tuple(lines)
 
-    def _asked(self, database: sqlite3.Connection, dialogue: Dialogue) -> dict[str, _Asked]:
+    def _asked(self, dialogue: Dialogue) -> dict[str, _Asked]:
         """All calls made for the dialogue's video, by id."""
         if self._last is None or dialogue.id not in {one.id for one in self._last[0].dialogues}:
             self._last = None
-            for built, item in _outcomes(database, dialogue):
-                known = {key: Known(msgspec.Raw(v), code) for key, code, v in _results(database, item, "ask")}
-                read = [v for _, code, v in _results(database, item, "read_sidecar") if code is None]
-                sidecars = [None, *(msgspec.json.decode(value, type=Sidecar) for value in read)]
-                self._last = built, _again(built, known, sidecars, self._out, self._config, self._models)
-                break
+            for item, built in self._memory.outcomes(dialogue.video_id):
+                if dialogue.id in {one.id for one in built.dialogues}:
+                    known = self._memory.results(item, "ask")
+                    read = self._memory.results(item, "read_sidecar").values()
+                    told = [msgspec.json.decode(one.value, type=Sidecar) for one in read if one.code is None]
+                    self._last = built, self._again(built, known, [None, *told])
+                    break
         return self._last[1] if self._last else {}
 
     def _said(self, request: ChatRequest, reply: str, lines: dict[str, int]) -> Said:
@@ -106,78 +103,49 @@ class Calls:
         numbers = tuple(lines.setdefault(line, len(lines)) for line in user.split("\n"))
         return Said(self.systems.setdefault(system, len(self.systems)), numbers, reply)
 
+    def _again(
+        self, built: Built, known: dict[str, Known], sidecars: list[Sidecar | None]
+    ) -> dict[str, _Asked]:
+        """The calls that led to the captions of a video and to its dialogues, in the order of the flow."""
+        found: dict[str, _Asked] = {}
+        config, options, frames = self._config, self._config.dialogue, self._out / "frames"
+        vlm, llm, interval = self._models.get("vlm"), self._models.get("llm"), config.frames.interval
 
-def _outcomes(database: sqlite3.Connection, dialogue: Dialogue) -> Iterator[tuple[Built, str]]:
-    """The outcomes of the dialogue's video that hold it, each with the item it is an outcome of."""
-    flows = database.execute(
-        "SELECT item, value FROM results WHERE key IN"
-        " (SELECT key FROM flows WHERE video_id = ? AND code IS NULL) AND step = ? ORDER BY key",
-        (dialogue.video_id, FLOW),
-    ).fetchall()
-    for item, value in flows:
-        built = msgspec.json.decode(zlib.decompress(value), type=Built)
-        if dialogue.id in {one.id for one in built.dialogues}:
-            yield built, item
+        async def ask(request: ChatRequest) -> ChatReply:
+            key = key_of(*_ASK, (request,))
+            answer = known.get(key)
+            if answer is None:
+                raise Provider("not in the ledger")
+            if answer.code is not None:
+                detail = msgspec.json.decode(answer.value, type=Lost).detail
+                found[key] = request, f"{answer.code}: {detail}"
+                raise FAILURES.get(answer.code, Provider)(detail)
+            reply = msgspec.json.decode(answer.value, type=ChatReply)
+            found[key] = request, reply.text
+            return reply
 
-
-def _results(database: sqlite3.Connection, item: str, step: str) -> list[tuple[str, str | None, bytes]]:
-    """Key, code and value of what a step yielded for an item or a copy of it."""
-    found = database.execute(
-        "SELECT key, code, value FROM results WHERE step = ? AND item IN (SELECT ? UNION SELECT item FROM"
-        " contents WHERE mark = (SELECT mark FROM contents WHERE item = ?)) ORDER BY key",
-        (step, item, item),
-    )
-    return [(key, code, zlib.decompress(value)) for key, code, value in found]
-
-
-def _again(
-    built: Built,
-    known: dict[str, Known],
-    sidecars: list[Sidecar | None],
-    out: Path,
-    config: Config,
-    models: dict[str, str],
-) -> dict[str, _Asked]:
-    """The calls that led to the captions of a video and to its dialogues, in the order of the flow."""
-    found: dict[str, _Asked] = {}
-
-    async def ask(request: ChatRequest) -> ChatReply:
-        key = key_of(*_ASK, (request,))
-        answer = known.get(key)
-        if answer is None:
-            raise Provider("not in the ledger")
-        if answer.code is not None:
-            detail = msgspec.json.decode(answer.value, type=Lost).detail
-            found[key] = request, f"{answer.code}: {detail}"
-            raise FAILURES.get(answer.code, Provider)(detail)
-        reply = msgspec.json.decode(answer.value, type=ChatReply)
-        found[key] = request, reply.text
-        return reply
-
-    async def again() -> None:
-        video, watched, segments, captions = built.video, built.watched, built.segments, built.captions
-        frames, interval, options = out / "frames", config.frames.interval, config.dialogue
-        vlm, llm = models.get("vlm"), models.get("llm")
-        for sidecar in sidecars if vlm else ():
-            told = aligned(video, watched, sidecar)
+        async def again() -> None:
+            video, watched, segments, captions = built.video, built.watched, built.segments, built.captions
+            for sidecar in sidecars if vlm else ():
+                told = aligned(video, watched, sidecar)
+                with contextlib.suppress(Failure, UsageError):
+                    await caption_segments(video, watched, segments, told, ask, vlm or "", frames, interval)
+            if not llm:
+                return
             with contextlib.suppress(Failure, UsageError):
-                await caption_segments(video, watched, segments, told, ask, vlm or "", frames, interval)
-        if not llm:
-            return
-        with contextlib.suppress(Failure, UsageError):
-            written, _ = await synthesize(
-                video, segments, captions, options, config.seed, ask, llm, config.checks
-            )
-            most = options.max_reply_words
-            for dialogue in written:
-                kept, _ = check_dialogue(dialogue, segments, captions, most, config.checks)
-                if kept and options.judge:
-                    kept, _ = await judge_answers(kept, segments, captions, ask, llm)
-                if kept and options.tighten and vlm:
-                    await tighten(kept, segments, watched, ask, vlm, frames, interval)
+                written, _ = await synthesize(
+                    video, segments, captions, options, config.seed, ask, llm, config.checks
+                )
+                most = options.max_reply_words
+                for dialogue in written:
+                    kept, _ = check_dialogue(dialogue, segments, captions, most, config.checks)
+                    if kept and options.judge:
+                        kept, _ = await judge_answers(kept, segments, captions, ask, llm)
+                    if kept and options.tighten and vlm:
+                        await tighten(kept, segments, watched, ask, vlm, frames, interval)
 
-    asyncio.run(again())
-    return found
+        asyncio.run(again())
+        return found
 
 
 def _text(message: Message) -> str:

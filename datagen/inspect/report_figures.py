@@ -32,16 +32,6 @@ _MADE_BY = {
 """Which stages lose what does not reach a step of the funnel."""
 
 
-class Step(Struct, frozen=True):
-    """A step of the funnel."""
-
-    label: str
-    count: int
-    share: float
-    lost: tuple[tuple[str, int], ...]
-    """Codes and counts of what was lost on the way to it."""
-
-
 class Table(Struct, frozen=True):
     """A table: heads of the columns, and rows of cells."""
 
@@ -58,22 +48,15 @@ class Plot(Struct, frozen=True):
     series: tuple[str, ...] = ()
 
 
-def funnel(run: dict[str, Any], found: Survey) -> list[Step]:
-    """From the videos listed to those with rows for a trainer, with the codes of what was lost in between."""
+def funnel(run: dict[str, Any], found: Survey) -> list[dict[str, Any]]:
+    """From the videos listed to those with rows for a trainer, with codes and counts of what was lost."""
     listed = _number(run.get("videos_listed")) or len(found.videos)
-    counts = {
-        "listed": listed,
-        "built": len(found.videos),
-        "cut into segments": len(found.segmented),
-        "captioned": len(found.captioned),
-        "with a dialogue": len(found.talking),
-        "with a row for a trainer": len(found.exported),
-    }
-    steps = []
-    for label, count in counts.items():
-        stages = _MADE_BY.get(label, ())
+    sets = (found.videos, found.segmented, found.captioned, found.talking, found.exported)
+    steps = [{"label": "listed", "count": listed, "share": listed / max(1, listed), "lost": []}]
+    for (label, stages), videos in zip(_MADE_BY.items(), sets, strict=True):
         lost = [(code, loss.count) for (stage, code), loss in sorted(found.losses.items()) if stage in stages]
-        steps.append(Step(label, count, count / max(1, listed), tuple(lost)))
+        count = len(videos)
+        steps.append({"label": label, "count": count, "share": count / max(1, listed), "lost": lost})
     return steps
 
 
@@ -91,8 +74,9 @@ def spend(run: dict[str, Any]) -> Table | None:
     """Calls and tokens by stage and by model, and the money where prices were given."""
     spent = run.get("spent") or {}
     kinds = [("stage", spent.get("stages") or {}), ("model", spent.get("models") or {})]
+    keys = ("calls", "failed", "prompt_tokens", "completion_tokens")
     rows = [
-        (f"{kind} {name}", *(f"{_number(row.get(key)):,}" for key in _SPEND), _usd(row))
+        (f"{kind} {name}", *(f"{_number(row.get(key)):,}" for key in keys), _usd(row))
         for kind, table in kinds
         for name, row in table.items()
     ]
@@ -101,9 +85,6 @@ def spend(run: dict[str, Any]) -> Table | None:
     heads = ("", "calls", "failed", "prompt tokens", "completion tokens", "USD")
     known = spent.get("usd") or not spent.get("unpriced")
     return Table(heads, (*rows, ("all", "", "", "", "", _usd(spent) if known else "-")))
-
-
-_SPEND = ("calls", "failed", "prompt_tokens", "completion_tokens")
 
 
 def _usd(row: dict[str, Any]) -> str:
@@ -117,11 +98,8 @@ def statistics_table(statistics: dict[str, Any]) -> Table:
     published = [
         (
             name,
-            {
-                **row,
-                "hours": row["videos"] * row["mean_seconds"] / 3600,
-                "answers_per_dialogue": row["answers"],
-            },
+            row
+            | {"hours": row["videos"] * row["mean_seconds"] / 3600, "answers_per_dialogue": row["answers"]},
         )
         for name, row in PUBLISHED.items()
         if "videos" in row

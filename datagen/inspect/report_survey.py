@@ -16,13 +16,12 @@ from msgspec import Struct, field
 
 from datagen.config import SILENT_KINDS, Config
 from datagen.dialogue.grid import make_turns
-from datagen.errors import Invalid
 from datagen.export.spans import asking_turns
 from datagen.export.split import hash64
 from datagen.inspect.check import Findings
-from datagen.inspect.dataset import read_rows, shards
+from datagen.inspect.dataset import all_rows, turns_again
 from datagen.inspect.forecast import Forecast
-from datagen.records import Answer, Call, Dialogue, Rejection, Turn
+from datagen.records import Answer, Dialogue, Rejection, Turn
 
 LATENCY_BINS = tuple(quarter / 4 for quarter in range(9))
 """Edges, as shares of the reply span: 0 is its start, 1 its end."""
@@ -30,7 +29,6 @@ GAP_BINS = (1, 2, 4, 8, 16, 32, 64)
 """Longest gap of each bin, in seconds; longer ones have a bin of their own."""
 GAP_GRIDS = (1.0, 2.0)
 """Seconds a turn at which gaps are counted."""
-_MOST_FRAMES = 10_000_000
 _MOST_FLAGS = 20
 _EXAMPLES = 5
 _DETAIL = 400
@@ -54,18 +52,6 @@ class VideoFacts(Struct, frozen=True, kw_only=True):
     split: str
 
 
-class Flag(Struct, frozen=True):
-    """Something to look at in a dialogue."""
-
-    stage: str
-    """As in Rejection; contract for what breaks one, measured for what the report found itself."""
-    code: str
-    item: str
-    detail: str
-    calls: tuple[Call, ...] = ()
-    """Those that led to it."""
-
-
 class Loss(Struct):
     """One reason for which things did not make it."""
 
@@ -87,14 +73,13 @@ class Survey(Struct):
     """... and with a row for a trainer."""
     losses: dict[tuple[str, str], Loss] = field(default_factory=dict)
     """By stage and code."""
-    flags: dict[str, list[Flag]] = field(default_factory=dict)
-    """By dialogue."""
-    flag_counts: Counter[str] = field(default_factory=Counter)
-    """All flags of a dialogue, those beyond _MOST_FLAGS too."""
-    lost: dict[str, list[Flag]] = field(default_factory=dict)
+    flags: dict[str, list[Rejection]] = field(default_factory=dict)
+    """By dialogue, what there is to look at: what was turned away of it, and in stages of their own
+    what breaks a contract (contract), what is wrong with RL rows (reward), what was found here (measured)."""
+    lost: dict[str, list[Rejection]] = field(default_factory=dict)
     """By video, what was lost of it before it belonged to a dialogue that is there."""
-    severity: dict[str, tuple[int, int, int]] = field(default_factory=dict)
-    """Of each dialogue, how many flags: broken contracts, checks, others."""
+    severity: dict[str, list[int]] = field(default_factory=dict)
+    """Of each dialogue, how many flags, those beyond _MOST_FLAGS too: broken contracts, checks, others."""
     unreadable: int = 0
     latency: Counter[int] = field(default_factory=Counter)
     """Replies by how far into their span they come: number of LATENCY_BINS at or before it."""
@@ -103,14 +88,11 @@ class Survey(Struct):
     shapes: dict[str, Counter[str]] = field(default_factory=dict)
     """Shapes of questions, by source."""
 
-    def flag(self, dialogue: str, flag: Flag) -> None:
-        """One more thing to look at."""
-        broken, checks, others = self.severity.get(dialogue, (0, 0, 0))
-        broken += flag.stage == "contract"
-        checks += flag.stage in ("verify", "measured")
-        others += flag.stage not in ("contract", "verify", "measured")
-        self.severity[dialogue] = broken, checks, others
-        self.flag_counts[dialogue] += 1
+    def flag(self, dialogue: str, flag: Rejection) -> None:
+        """One more thing to look at, if the dialogue is there."""
+        if dialogue not in self.severity:
+            return
+        self.severity[dialogue][{"contract": 0, "verify": 1, "measured": 1}.get(flag.stage, 2)] += 1
         kept = self.flags.setdefault(dialogue, [])
         if len(kept) < _MOST_FLAGS:
             kept.append(flag)
@@ -131,11 +113,11 @@ def survey(out: Path, config: Config, findings: Findings, forecast: Forecast) ->
     Raises Invalid where a table cannot be read.
     """
     found = Survey()
-    for row in rows(out, "videos"):
+    for row in all_rows(out, "videos"):
         video = _convert(row, VideoFacts)
         if video and math.isfinite(video.duration) and 0 < video.frame_interval < math.inf:
             found.videos[video.id] = video
-    for row in rows(out, "segments", ["video_id", "seen", "heard"]):
+    for row in all_rows(out, "segments", ["video_id", "seen", "heard"]):
         found.segmented.add(row["video_id"])
         if row["seen"] or row["heard"]:
             found.captioned.add(row["video_id"])
@@ -143,47 +125,30 @@ def survey(out: Path, config: Config, findings: Findings, forecast: Forecast) ->
         if not turns:
             found.unreadable += 1
             continue
-        found.severity.setdefault(dialogue.id, (0, 0, 0))
+        found.severity.setdefault(dialogue.id, [0, 0, 0])
         found.talking.add(video.id)
         _count(found, dialogue, video, turns, config)
         _measure(found, dialogue, turns, config)
-    found.exported.update(row["video_id"] for row in rows(out, "sft", ["video_id"]))
-    infos = (row["extra_info"] for row in rows(out, "rl", ["extra_info"]))
+    found.exported.update(row["video_id"] for row in all_rows(out, "sft", ["video_id"]))
+    infos = (row["extra_info"] for row in all_rows(out, "rl", ["extra_info"]))
     found.exported.update(info["video_id"] for info in infos if isinstance(info, dict) and "video_id" in info)
-    for row in rows(out, "rejected"):
+    for row in all_rows(out, "rejected"):
         if rejection := _convert(row, Rejection):
             _lose(found, rejection)
     _take_over(found, findings, forecast)
     return found
 
 
-def rows(out: Path, table: str, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
-    """The rows of a table. Raises Invalid, with the file's name."""
-    for path in shards(out)[table]:
-        try:
-            for _, row in read_rows(path, columns):
-                yield row
-        except Invalid as error:
-            raise Invalid(f"{table}/{path.name}: {error}") from None
-
-
 def dialogues(
     out: Path, videos: dict[str, VideoFacts], config: Config
 ) -> Iterator[tuple[Dialogue, VideoFacts, tuple[Turn, ...]]]:
     """Each dialogue with its video and its turns, made again; no turns where its times are none."""
-    for row in rows(out, "dialogues"):
+    for row in all_rows(out, "dialogues"):
         dialogue = _convert(row, Dialogue)
         video = videos.get(dialogue.video_id) if dialogue else None
-        if dialogue is None or video is None:
-            continue
-        sound = all(map(math.isfinite, _times(dialogue))) and 0 <= video.frame_count <= _MOST_FRAMES
-        frames = video.frame_count if sound else 0
-        words = config.dialogue.max_reply_words
-        yield (
-            dialogue,
-            video,
-            make_turns(dialogue, frames, video.frame_interval, config.export, words, config.seed)[0],
-        )
+        if dialogue and video:
+            turns = turns_again(dialogue, video.frame_count, video.frame_interval, config)
+            yield dialogue, video, turns
 
 
 def active_turns(dialogue: Dialogue, turns: Sequence[Turn]) -> dict[int, range]:
@@ -208,13 +173,6 @@ def dialogue_of(item: str) -> str:
         before, _, number = head.rpartition(mark)
         head = before if before and number.isdecimal() else head
     return head
-
-
-def _times(dialogue: Dialogue) -> Iterator[float]:
-    for question in dialogue.questions:
-        yield question.ask_time
-        for answer in question.answers:
-            yield from (answer.evidence_start, answer.evidence_end, answer.reply_start, answer.reply_end)
 
 
 def _count(
@@ -243,7 +201,7 @@ def _measure(found: Survey, dialogue: Dialogue, turns: Sequence[Turn], config: C
     """Flag what no single check sees: how often a dialogue speaks."""
 
     def flag(code: str, detail: str) -> None:
-        found.flag(dialogue.id, Flag("measured", code, dialogue.id, detail))
+        found.flag(dialogue.id, Rejection("measured", dialogue.video_id, dialogue.id, code, detail))
 
     replies = [turn.time for turn in turns if turn.label == "reply"]
     if not replies:
@@ -255,9 +213,8 @@ def _measure(found: Survey, dialogue: Dialogue, turns: Sequence[Turn], config: C
         flag("silence_balance", f"{len(replies)} of {len(turns)} turns are replies, more than {most:.0%}")
     longest = max(later - earlier for earlier, later in pairwise([0.0, *replies, turns[-1].time]))
     if longest > config.dataset.max_silent_seconds:
-        flag(
-            "silence_balance", f"silent for {longest:.0f} s, more than {config.dataset.max_silent_seconds:g}"
-        )
+        at_most = config.dataset.max_silent_seconds
+        flag("silence_balance", f"silent for {longest:.0f} s, more than {at_most:g}")
 
 
 def _lose(found: Survey, rejection: Rejection) -> None:
@@ -267,27 +224,25 @@ def _lose(found: Survey, rejection: Rejection) -> None:
     if len(loss.examples) < _EXAMPLES:
         loss.examples.append(shown)
     dialogue = dialogue_of(rejection.item_id)
-    flag = Flag(shown.stage, shown.code, shown.item_id, shown.detail, shown.calls)
     if dialogue in found.severity:
-        found.flag(dialogue, flag)
+        found.flag(dialogue, shown)
     elif rejection.video_id in found.talking:
-        found.lost.setdefault(rejection.video_id, []).append(flag)
+        found.lost.setdefault(rejection.video_id, []).append(shown)
 
 
 def _take_over(found: Survey, findings: Findings, forecast: Forecast) -> None:
     """Flag what `validate` found."""
-    for fault in findings.faults:
-        if (dialogue := dialogue_of(fault.id)) in found.severity:
-            found.flag(
-                dialogue, Flag("contract", "fault", fault.id, f"{fault.file}: {fault.message}"[:_DETAIL])
-            )
+    flags = [
+        Rejection("contract", "", fault.id, "fault", f"{fault.file}: {fault.message}"[:_DETAIL])
+        for fault in findings.faults
+    ]
     for tie in forecast.ties:
-        if (dialogue := dialogue_of(tie.id)) in found.severity:
-            detail = f"{tie.setting}: `{tie.policy}` earns {tie.reward:.2f}, the truth {tie.truth:.2f}"
-            found.flag(dialogue, Flag("reward", "trivial_policy", tie.id, detail))
+        detail = f"{tie.setting}: `{tie.policy}` earns {tie.reward:.2f}, the truth {tie.truth:.2f}"
+        flags.append(Rejection("reward", "", tie.id, "trivial_policy", detail))
     for dead in forecast.dead:
-        if (dialogue := dialogue_of(dead.id)) in found.severity:
-            found.flag(dialogue, Flag("reward", "dead_window", dead.id, f"{dead.setting}: {dead.why}"))
+        flags.append(Rejection("reward", "", dead.id, "dead_window", f"{dead.setting}: {dead.why}"))
+    for flag in flags:
+        found.flag(dialogue_of(flag.item_id), flag)
 
 
 def _convert(row: dict[str, Any], kind: type[Any]) -> Any:

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from datagen.errors import Invalid
 from datagen.export.content import IMAGE, text_fault
-from datagen.inspect.dataset import Frames, UserTurn
+from datagen.inspect.dataset import Block, Frames, UserTurn, one_line
 from datagen.records import NO_REPLY, SYSTEM_PROMPT
 
 _JPEG = b"\xff\xd8\xff"
@@ -55,13 +55,6 @@ class SftRecord(Struct, frozen=True):
     """Of each user turn, where the rows hold no frames."""
 
 
-class Image(Struct, frozen=True):
-    """A frame of an RL row."""
-
-    type: str
-    image: str
-
-
 class TrueAnswer(Struct, frozen=True):
     """An answer that a window can earn."""
 
@@ -103,7 +96,7 @@ class RlRecord(Struct, frozen=True):
     prompt: tuple[Message, ...]
     reward_model: RewardModel
     extra_info: ExtraInfo
-    images: tuple[Image, ...] = ()
+    images: tuple[Block, ...] = ()
     frame_times: tuple[tuple[float, ...], ...] | None = None
     """Of each user turn of the prompt, where the rows hold no frames."""
 
@@ -113,7 +106,7 @@ def read_row(row: dict[str, Any], kind: type[_Row]) -> _Row:
     try:
         return msgspec.convert(row, kind)
     except msgspec.ValidationError as error:
-        raise Invalid(" ".join(str(error).split())[:200]) from None
+        raise Invalid(one_line(error)) from None
 
 
 def take_pictures_out(row: dict[str, Any], table: str) -> Iterator[str]:

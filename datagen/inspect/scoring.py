@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from datagen.errors import Invalid, UsageError
 from datagen.export.pauc import Settings, Span, pauc
+from datagen.inspect.dataset import one_line
 from datagen.inspect.policies import Policy
 from datagen.inspect.windows import Window
 from datagen.records import NO_REPLY
@@ -57,18 +58,12 @@ class ItemScore(Struct, frozen=True):
     answers: tuple[AnswerScore, ...]
 
 
-class Predictions(NamedTuple):
-    """What a model said, by question id, and what of its file cannot be used."""
+def read_predictions(path: Path) -> tuple[dict[str, Replies], list[str]]:
+    """What a model said, by question id, and what of its file cannot be used.
 
-    replies: dict[str, Replies]
-    faults: list[str]
-
-
-def read_predictions(path: Path) -> Predictions:
-    """A file of {question_id, model_response_list: [{role, content, time}]}, one a line.
-
-    What users said and silence (`NO REPLY` or nothing) are left out. A later line about the same question
-    counts, as in the published evaluation. Raises UsageError where the file cannot be read.
+    The file has {question_id, model_response_list: [{role, content, time}]} on each line. What users said and
+    silence (`NO REPLY` or nothing) are left out. A later line about the same question counts, as in the
+    published evaluation. Raises UsageError where the file cannot be read.
     """
     replies: dict[str, Replies] = {}
     faults = []
@@ -82,12 +77,12 @@ def read_predictions(path: Path) -> Predictions:
         try:
             question_id, said = _prediction(line)
         except (Invalid, ValueError, RecursionError) as error:
-            faults.append(f"line {number}: {' '.join(str(error).split())[:200]}")
+            faults.append(f"line {number}: {one_line(error)}")
             continue
         if question_id in replies:
             faults.append(f"line {number}: {question_id[:100]!r} has an earlier line, which does not count")
         replies[question_id] = said
-    return Predictions(replies, faults)
+    return replies, faults
 
 
 class _Said(Struct, frozen=True):
@@ -169,44 +164,35 @@ def _answer_score(
     grades: Mapping[Claim, float | None],
     settings: Settings,
 ) -> AnswerScore:
-    points: dict[float, float] = {}
-    for time, claim in _claims(item, answer, replies, settings):
-        grade = grades[claim]
-        if grade is not None:
-            points[time] = grade
+    graded = ((time, grades[claim]) for time, claim in _claims(item, answer, replies, settings))
+    points = {time: grade for time, grade in graded if grade is not None}
     if settings.joined:
-        points = _without_next(points, answer.related_timespan[1])
+        # What was said once all had been shown, and is worse than before, belongs to the next answer.
+        shown_by = answer.related_timespan[1]
+        least = next((points[time] for time in reversed(points) if time <= shown_by), 0.0)
+        points = {time: grade for time, grade in points.items() if time <= shown_by or grade >= least}
     found = tuple(points.items())
     weights = (settings.floor, *FLOORS)
     areas = [pauc(*answer.reply_timespan, found, replace(settings, floor=weight)) for weight in weights]
     return AnswerScore(answer.type or "", answer.reply_timespan, found, tuple(areas))
 
 
-def _without_next(points: dict[float, float], shown_by: float) -> dict[float, float]:
-    """Without what was said once all had been shown and is worse than what had been said by then."""
-    before = [grade for time, grade in points.items() if time <= shown_by]
-    least = before[-1] if before else 0.0
-    return {time: grade for time, grade in points.items() if time <= shown_by or grade >= least}
-
-
 def policy_replies(items: Sequence[Item], policy: Policy, turn_seconds: float) -> dict[str, Replies]:
     """What a policy says about each item, at turns of so many seconds."""
-    return {item.question_id: _policy_replies(item, policy, turn_seconds) for item in items}
-
-
-def _policy_replies(item: Item, policy: Policy, turn_seconds: float) -> Replies:
-    count = max(1, int(item.duration / turn_seconds + 1e-6))
-    times = tuple(round(number * turn_seconds, 6) for number in range(1, count + 1))
-    asked = item.conversation[0]
-    spans = tuple(_span(item, answer) for answer in item.answer)
-    window = Window(
-        id=item.question_id,
-        times=times,
-        questions=tuple(asked.content if time >= asked.time else "" for time in times),
-        captions=("",) * count,
-        spans=spans,
-        earlier=(),
-        placed=None,
-    )
-    said = zip(times, policy(window), strict=True)
-    return [(time, text) for time, text in said if text != NO_REPLY]
+    found: dict[str, Replies] = {}
+    for item in items:
+        count = max(1, int(item.duration / turn_seconds + 1e-6))
+        times = tuple(round(number * turn_seconds, 6) for number in range(1, count + 1))
+        asked = item.conversation[0]
+        window = Window(
+            id=item.question_id,
+            times=times,
+            questions=tuple(asked.content if time >= asked.time else "" for time in times),
+            captions=("",) * count,
+            spans=tuple(_span(item, answer) for answer in item.answer),
+            earlier=(),
+            placed=None,
+        )
+        said = zip(times, policy(window), strict=True)
+        found[item.question_id] = [(time, text) for time, text in said if text != NO_REPLY]
+    return found

@@ -1,8 +1,8 @@
 """`datagen show OUT ID`: a dialogue as a timeline in the terminal, as the viewer would live through it."""
 
 import argparse
-import sys
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,18 @@ import pyarrow.dataset as ds
 from msgspec import Struct
 
 from datagen.config import Config
-from datagen.dialogue.grid import make_turns
 from datagen.errors import UsageError
+from datagen.inspect.dataset import turns_again
 from datagen.inspect.lookup import table_rows
-from datagen.inspect.terminal import plain, wrapped
+from datagen.inspect.terminal import command, plain, wrapped
 from datagen.inspect.why import why
-from datagen.records import Dialogue, Question
+from datagen.records import Dialogue
 
 _INDENT = 22
 _MOST_SHOWN = 20
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Run `datagen show`; returns the exit status."""
     p = argparse.ArgumentParser(
@@ -41,16 +42,12 @@ def main(argv: list[str] | None = None) -> int:
     args = p.parse_args(argv)
     if (args.why or args.raw) and not (args.why and args.id):
         p.error("--why needs an ID, and --raw needs --why")
-    try:
-        if args.why:
-            lines = why(args.out, args.id, args.raw)
-        else:
-            lines = show(args.out, args.id) if args.id else list_ids(args.out)
-        for line in lines:
-            print(line)
-    except UsageError as error:
-        print(f"datagen: {error}", file=sys.stderr)
-        return 2
+    if args.why:
+        lines = why(args.out, args.id, args.raw)
+    else:
+        lines = show(args.out, args.id) if args.id else list_ids(args.out)
+    for line in lines:
+        print(line)
     return 0
 
 
@@ -102,12 +99,14 @@ def _dialogue_lines(
         yield plain(
             f"{video['path']}, {video['duration']:.1f} s, {len(video['cuts'])} cuts, goes to {video['split']}"
         )
-    events = [
-        _Event(s["end"], 0, f"= {s['start']:.1f}-{s['end']:.1f}", " / ".join(_caption(s))) for s in segments
-    ]
-    asked = msgspec.convert(row["questions"], tuple[Question, ...])
+    events = []
+    for segment in segments:
+        heard = segment["heard"] and f"heard: {segment['heard']}"
+        caption = " / ".join(filter(None, (segment["seen"], heard)))
+        events.append(_Event(segment["end"], 0, f"= {segment['start']:.1f}-{segment['end']:.1f}", caption))
+    dialogue = msgspec.convert(row, Dialogue)
     numbers = {segment["id"]: number for number, segment in enumerate(segments)}
-    for q, question in enumerate(asked):
+    for q, question in enumerate(dialogue.questions):
         events.append(_Event(question.ask_time, 1, "? asks", f"{question.text} [q{q}, {question.kind}]"))
         for a, answer in enumerate(question.answers):
             cited = ",".join(str(numbers[id]) if id in numbers else id for id in answer.evidence)
@@ -116,43 +115,21 @@ def _dialogue_lines(
             end = question.ask_time if answer.immediate else answer.reply_end
             events.append(_Event(end, 2, "  answer", f"{answer.text} {rests}"))
     if video:
-        events += _turn_events(row, video, asked, config)
+        events += _turn_events(dialogue, video, config)
     for event in sorted(events):
         yield from wrapped(f"{event.time:8.1f} {event.mark:<13}"[:_INDENT], event.text)
     yield ""
 
 
-def _turn_events(
-    row: dict[str, Any], video: dict[str, Any], asked: tuple[Question, ...], config: Config
-) -> Iterator[_Event]:
+def _turn_events(dialogue: Dialogue, video: dict[str, Any], config: Config) -> Iterator[_Event]:
     """The reply turns, and runs of silent ones as one line each."""
-    dialogue = Dialogue(
-        id=row["id"],
-        video_id=row["video_id"],
-        type=row["type"],
-        questions=asked,
-        provenance=row["provenance"],
-    )
-    interval, words = video["frame_interval"], config.dialogue.max_reply_words
-    turns, _, _ = make_turns(dialogue, video["frame_count"], interval, config.export, words, config.seed)
-    silent = []
-    for turn in turns:
-        if turn.label == "silent":
-            silent.append(turn.time)
-            continue
-        if silent:
-            yield _Event(silent[0], 3, "  silent", f"{len(silent)} turns, until {silent[-1]:.1f}")
-        silent = []
-        yield _Event(turn.time, 4, "> says", turn.text)
-    if silent:
-        yield _Event(silent[0], 3, "  silent", f"{len(silent)} turns, until {silent[-1]:.1f}")
-
-
-def _caption(segment: dict[str, Any]) -> Iterator[str]:
-    if segment["seen"]:
-        yield segment["seen"]
-    if segment["heard"]:
-        yield f"heard: {segment['heard']}"
+    turns = turns_again(dialogue, video["frame_count"], video["frame_interval"], config)
+    for label, run in groupby(turns, key=lambda turn: turn.label):
+        times, texts = zip(*((turn.time, turn.text) for turn in run), strict=True)
+        if label == "silent":
+            yield _Event(times[0], 3, "  silent", f"{len(times)} turns, until {times[-1]:.1f}")
+        else:
+            yield from (_Event(time, 4, "> says", text) for time, text in zip(times, texts, strict=True))
 
 
 def _config(out: Path) -> Config:

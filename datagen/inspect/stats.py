@@ -1,7 +1,6 @@
 """`datagen stats OUT [OTHER]`: what a dataset is like, or it and another or a benchmark side by side."""
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,16 +8,15 @@ from typing import Any
 from datagen.errors import Invalid, UsageError
 from datagen.export.benchmark import gold_statistics
 from datagen.export.statistics_table import statistics_lines
-from datagen.inspect.files import read_config, read_run
+from datagen.inspect.dataset import read_config, read_run
+from datagen.inspect.terminal import command, plain
 from datagen.sources.proactive_videoqa import read_gold
 
 _WIDTH = 16
 _NAME = 34
-_OF_SHAPES = ("questions", "answers_per_question", "reply_rate")
-_TABLES = ("sft", "rl")
-_OF_GRIDS = ("reply_rate", "spans_without_turn")
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Run `datagen stats`; returns the exit status."""
     p = argparse.ArgumentParser(
@@ -29,11 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("out", metavar="OUT", type=Path, help="the folder of a dataset")
     p.add_argument("other", metavar="OTHER", type=Path, nargs="?", help="another one, or a gold file")
     args = p.parse_args(argv)
-    try:
-        lines = list(_compared(args.out, args.other) if args.other else _alone(args.out))
-    except UsageError as error:
-        print(f"datagen: {error}", file=sys.stderr)
-        return 2
+    lines = list(_compared(args.out, args.other) if args.other else _alone(args.out))
     print("\n".join(lines))
     return 0
 
@@ -58,7 +52,7 @@ def _compared(out: Path, other: Path) -> Iterator[str]:
         a, b = left.get(name), right.get(name)
         difference = "" if a is None or b is None or a == b else f"{b - a:+.6g}"
         cells = "".join(f"{'-' if v is None else format(v, '.6g'):>{_WIDTH}}" for v in (a, b))
-        yield f"{_plain(name[: _NAME - 1]):<{_NAME}}{cells}{difference:>{_WIDTH}}".rstrip()
+        yield f"{plain(name)[: _NAME - 1]:<{_NAME}}{cells}{difference:>{_WIDTH}}".rstrip()
 
 
 def _figures(run: dict[str, Any], out: Path) -> dict[str, float]:
@@ -70,19 +64,21 @@ def _figures(run: dict[str, Any], out: Path) -> dict[str, float]:
             (statistics["all"], ""),
             (statistics["all"]["silent_runs"], "silent runs of "),
             *(
-                (_some(grid, _OF_GRIDS), f"at {grid['seconds_per_frame']:g} s x {grid['frames_per_turn']}: ")
+                (
+                    _some(grid, "reply_rate", "spans_without_turn"),
+                    f"at {grid['seconds_per_frame']:g} s x {grid['frames_per_turn']}: ",
+                )
                 for grid in statistics["grids"]
             ),
             (statistics["questions"], "questions "),
             *(
-                (statistics["tokens"][table], f"tokens of {table} ")
-                for table in _TABLES
-                if "tokens" in statistics
+                (statistics.get("tokens", {}).get(table, {}), f"tokens of {table} ")
+                for table in ("sft", "rl")
             ),
             ({"dropped": sum(run.get("drops", {}).values()), "flags": len(statistics["flags"])}, ""),
             ((run.get("spent") or {}), "spent "),
             *(
-                (_some(shape, _OF_SHAPES), f"{kind}: ")
+                (_some(shape, "questions", "answers_per_question", "reply_rate"), f"{kind}: ")
                 for kind, shape in sorted(statistics["by_shape"].items())
             ),
         ]
@@ -97,7 +93,7 @@ def _figures(run: dict[str, Any], out: Path) -> dict[str, float]:
     return found
 
 
-def _some(figures: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+def _some(figures: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: figures[name] for name in names}
 
 
@@ -120,13 +116,5 @@ def _read_gold(gold: Path, run: dict[str, Any]) -> dict[str, Any]:
 
 
 def _short(text: str) -> str:
-    plain = _plain(text)
-    return plain if len(plain) < _WIDTH else "..." + plain[4 - _WIDTH :]
-
-
-def _plain(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    shown = plain(text)
+    return shown if len(shown) < _WIDTH else "..." + shown[4 - _WIDTH :]

@@ -1,9 +1,27 @@
-"""Text from outside on a terminal: it cannot steer it, and it is wrapped."""
+"""What the commands say: text from outside cannot steer the terminal, and a wrong use is told in one line."""
 
+import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import wraps
+
+from datagen.errors import UsageError
 
 _WIDTH = 108
+
+
+def command(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
+    """`main` of a command, with status 2 and a line of its own for a UsageError."""
+
+    @wraps(main)
+    def run(argv: list[str] | None = None) -> int:
+        try:
+            return main(argv)
+        except UsageError as error:
+            print(f"datagen: {plain(str(error))}", file=sys.stderr)
+            return 2
+
+    return run
 
 
 def plain(text: str) -> str:

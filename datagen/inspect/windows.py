@@ -9,17 +9,14 @@ import msgspec
 from msgspec import Struct
 
 from datagen.config import Config
-from datagen.dialogue.grid import make_turns
 from datagen.errors import Invalid
 from datagen.export.pauc import Span
-from datagen.inspect.dataset import UserTurn, read_rows, shards
+from datagen.inspect.dataset import UserTurn, read_rows, shards, turns_again
 from datagen.inspect.rows import RlRecord
 from datagen.records import NO_REPLY, Dialogue, Turn
 
-_MOST_FRAMES = 10_000_000
-"""A frame count beyond this (half a year at 2 s) is none."""
 _MOST_TURNS = 3600
-"""Nor is a window of more decisions than this: an hour at one a second."""
+"""A window of more decisions than this (an hour at one a second) is none."""
 
 
 class Window(Struct, frozen=True, kw_only=True):
@@ -56,8 +53,7 @@ def read_beside(out: Path, videos: set[str], config: Config | None) -> Beside:
         if isinstance(row["start"], float):
             caption = row["seen"] or row["heard"] or ""
             captions.setdefault(row["video_id"], []).append((row["start"], caption))
-    for segments in captions.values():
-        segments.sort()
+    captions = {video: sorted(segments) for video, segments in captions.items()}
     turns: dict[str, tuple[Turn, ...]] = {}
     if config:
         counts = {
@@ -66,8 +62,7 @@ def read_beside(out: Path, videos: set[str], config: Config | None) -> Beside:
         }
         columns = ["id", "video_id", "type", "questions", "provenance"]
         for row in _rows(out, "dialogues", columns, videos, "video_id"):
-            made = _turns_again(row, counts.get(row["video_id"]), config)
-            if made:
+            if made := _turns(row, counts.get(row["video_id"]), config):
                 turns[row["id"]] = made
     return Beside(captions, turns)
 
@@ -84,20 +79,13 @@ def _rows(
             continue
 
 
-def _turns_again(row: dict[str, Any], frames: Any, config: Config) -> tuple[Turn, ...] | None:
+def _turns(row: dict[str, Any], frames: Any, config: Config) -> tuple[Turn, ...]:
     try:
         dialogue = msgspec.convert(row, Dialogue)
         count, interval = msgspec.convert(frames, tuple[int, float])
     except msgspec.ValidationError:
-        return None
-    numbers = [interval, *(q.ask_time for q in dialogue.questions)]
-    for question in dialogue.questions:
-        for a in question.answers:
-            numbers += [a.evidence_start, a.evidence_end, a.reply_start, a.reply_end]
-    if not all(map(math.isfinite, numbers)) or interval <= 0 or not 0 <= count <= _MOST_FRAMES:
-        return None
-    words = config.dialogue.max_reply_words
-    return make_turns(dialogue, count, interval, config.export, words, config.seed)[0]
+        return ()
+    return turns_again(dialogue, count, interval, config)
 
 
 def make_window(row: RlRecord, user_turns: Sequence[UserTurn], beside: Beside) -> Window:

@@ -7,23 +7,22 @@ went into before.
 
 import asyncio
 import contextlib
-import re
 import sys
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+from msgspec import Struct
+
 from datagen.errors import Failure, Invalid, NoSpace, UsageError
 from datagen.llm.batch_api import ApiBatches
-from datagen.llm.batch_call import Call
-from datagen.llm.batch_files import Replies, request_line
+from datagen.llm.batch_files import BatchLimits, Gathering, Replies, custom_id, request_line
 from datagen.llm.batch_folder import FolderBatches
-from datagen.llm.batch_limits import BatchLimits
 from datagen.llm.batch_load import Load
 from datagen.llm.chat import ChatReply, ChatRequest
-from datagen.llm.client import KEY_VARIABLE
 from datagen.llm.client_reply import Completion, Fault
-from datagen.llm.client_request import RequestEncoder, reply_schema
+from datagen.llm.messages import RequestEncoder
+from datagen.llm.tries import Tries
 
 FOLDER_SCHEME = "jsonl:"
 _LIMITS = BatchLimits()
@@ -41,6 +40,16 @@ Carrier = ApiBatches | FolderBatches
 """Where batches go."""
 
 
+class _Call(Struct):
+    """How one call fares."""
+
+    tries: Tries
+    seen: list[tuple[Load, str]] = []
+    """Batches whose replies it has had, and the names under which it was in them."""
+    sent: int = 0
+    """Batches that it was put into."""
+
+
 class BatchClient:
     """Asks one endpoint by batches. Belongs to one event loop; any number of calls may be waiting."""
 
@@ -49,7 +58,7 @@ class BatchClient:
         self._encoder = encoder
         self._limits = limits
         self._most_requests = limits.most_requests
-        self._open: dict[str, Load] = {}
+        self._open: dict[str, tuple[Load, Gathering]] = {}
         """Batches still being gathered, by model: a batch has but one."""
         self._homes: dict[str, list[Load]] = {}
         """By the name of a request: the batches it is in."""
@@ -60,30 +69,23 @@ class BatchClient:
         self._looked: float | None = None
         self._looking = asyncio.Lock()
         self._adding = asyncio.Lock()
-        self._unsupported: tuple[str, ...] = ()
         self._fatal: UsageError | None = None
 
     async def ask(self, request: ChatRequest) -> ChatReply:
-        """Get the reply to a request, which may take a day.
-
-        Raises Provider (no usable reply in all its batches), Refused (the model or its filter declines),
-        Corrupt or Invalid (the request itself cannot be sent), NoSpace, and UsageError, which is meant to
-        stop the run: wrong key, unknown model, no Batch API.
-        """
-        call = Call(request, self._carrier.shown, self._carrier.safe)
-        seen: list[tuple[Load, str]] = []
+        """See Asks."""
+        call = _Call(Tries(request, self._carrier.place))
         try:
-            reply = await self._converse(call, seen)
+            reply = await self._converse(call)
         except Failure as failure:
             failure.attempts = tuple(call.tries.attempts)
-            self._settle(seen)
+            self._settle(call.seen)
             raise
         except UsageError as error:
             self._fatal = error
             raise
         except OSError as error:
-            raise NoSpace(f"{error.filename or self._carrier.shown}: {error.strerror}") from None
-        self._settle(seen)
+            raise NoSpace(f"{error.filename or self._carrier.place.shown}: {error.strerror}") from None
+        self._settle(call.seen)
         return reply
 
     async def close(self) -> None:
@@ -92,49 +94,45 @@ class BatchClient:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for batch in self._open.values():
-            assert batch.gathering is not None
-            batch.gathering.discard()
+        for _, gathering in self._open.values():
+            gathering.discard()
         # Whoever closes has kept every reply that was handed over.
         await self._note_settled(self._settled)
         await self._carrier.close()
 
-    async def _converse(self, call: Call, seen: list[tuple[Load, str]]) -> ChatReply:
+    async def _converse(self, call: _Call) -> ChatReply:
         loop = asyncio.get_running_loop()
-        while True:
+        while self._fatal is None:
             began = loop.time()
-            if self._fatal is not None:
-                raise self._fatal
             try:
-                completion = await self._completion(call, seen)
+                completion = await self._completion(call)
             except Fault as fault:
-                if fault.kind == "unsupported" and fault.option not in self._unsupported:
-                    self._unsupported += (fault.option,)
-                if not call.fail(fault, loop.time() - began, self._limits.rounds):
+                again = call.tries.fail(fault, loop.time() - began)
+                if not again or (call.sent >= self._limits.rounds and fault.kind != "unsupported"):
                     return call.tries.give_up()
                 continue
-            reply = call.tries.take(completion, loop.time() - began)
-            if reply is not None:
+            if (reply := call.tries.take(completion, loop.time() - began)) is not None:
                 return reply
+        raise self._fatal
 
-    async def _completion(self, call: Call, seen: list[tuple[Load, str]]) -> Completion:
-        """What one batch, not `seen` yet, has in answer to a call. Raises Fault."""
+    async def _completion(self, call: _Call) -> Completion:
+        """What one batch, not seen yet, has in answer to a call. Raises Fault."""
         while True:
-            name = call.name(self._unsupported)
+            name = custom_id(call.tries.request, call.tries.max_tokens, self._carrier.place.unsupported)
             await self._look()
-            batch = self._home(name, seen) or await self._gather(call, name, seen)
+            batch = self._home(name, call) or await self._gather(call, name)
             if batch.replies is None:
                 self._start(batch, self._collect(batch))
             replies = await batch.wait()
             if replies is None:  # the endpoint has too much to do: nothing was done or paid
                 call.sent -= 1
                 continue
-            seen.append((batch, name))
+            call.seen.append((batch, name))
             return replies.completion(name)
 
-    def _home(self, name: str, seen: list[tuple[Load, str]]) -> Load | None:
+    def _home(self, name: str, call: _Call) -> Load | None:
         """A batch that may hold the answer."""
-        return next((batch for batch in self._homes.get(name, ()) if (batch, name) not in seen), None)
+        return next((batch for batch in self._homes.get(name, ()) if (batch, name) not in call.seen), None)
 
     async def _look(self) -> None:
         """Learn of batches that other processes have sent, or had sent."""
@@ -143,75 +141,74 @@ class BatchClient:
             if self._looked is not None and loop.time() < self._looked + _LOOK_SECONDS:
                 return
             for mark, ids in await self._carrier.find():
-                self._settle_in(Load(mark=mark), ids)
+                batch = Load(mark)
+                for name in ids:
+                    self._settle_in(batch, name)
             self._looked = loop.time()
 
-    def _settle_in(self, batch: Load, names: Iterable[str]) -> None:
-        for name in names:
-            batch.names.append(name)
-            self._homes.setdefault(name, []).append(batch)
+    def _settle_in(self, batch: Load, name: str) -> None:
+        batch.names.append(name)
+        self._homes.setdefault(name, []).append(batch)
 
     def _move_out(self, batch: Load) -> None:
         """Nobody looks for replies in a batch any more."""
         for name in batch.names:
-            homes = [home for home in self._homes.get(name, ()) if home is not batch]
-            if homes:
-                self._homes[name] = homes
-            else:
+            if batch in (homes := self._homes.get(name, [])):
+                homes.remove(batch)
+            if not homes:
                 self._homes.pop(name, None)
 
-    async def _gather(self, call: Call, name: str, seen: list[tuple[Load, str]]) -> Load:
+    async def _gather(self, call: _Call, name: str) -> Load:
         """Put a request into the file that goes out next. One at a time: bodies are large."""
+        request = call.tries.request
         async with self._adding:
-            if (home := self._home(name, seen)) is not None:
+            if (home := self._home(name, call)) is not None:
                 return home
-            body = await self._encoder.encode(call.tries.request, call.tries.max_tokens, self._unsupported)
+            unsupported = self._carrier.place.unsupported
+            body = await self._encoder.encode(request, call.tries.max_tokens, unsupported)
             line = request_line(name, body)
             if len(line) > self._limits.most_bytes:
-                raise Invalid(
-                    f"request of {call.tries.request.prompt}: {len(line)} bytes, too many for a batch"
-                )
-            batch = await self._batch_with_room(call.tries.request.model, len(line))
-            assert batch.gathering is not None
+                raise Invalid(f"request of {request.prompt}: {len(line)} bytes, too many for a batch")
+            batch, gathering = await self._batch_with_room(request.model, len(line))
             if len(line) < _LARGE:
-                batch.gathering.add(name, line)
+                gathering.add(name, line)
             else:
-                await asyncio.to_thread(batch.gathering.add, name, line)
+                await asyncio.to_thread(gathering.add, name, line)
             batch.last = asyncio.get_running_loop().time()
-            self._settle_in(batch, [name])
+            self._settle_in(batch, name)
             call.sent += 1
             return batch
 
-    async def _batch_with_room(self, model: str, size: int) -> Load:
-        batch = self._open.get(model)
-        if batch is not None and batch.gathering is not None:
-            full = len(batch.gathering.ids) >= self._most_requests
-            if not full and batch.gathering.size + size <= self._limits.most_bytes:
-                return batch
+    async def _batch_with_room(self, model: str, size: int) -> tuple[Load, Gathering]:
+        if model in self._open:
+            batch, gathering = self._open[model]
+            full = len(gathering.ids) >= self._most_requests
+            if not full and gathering.size + size <= self._limits.most_bytes:
+                return batch, gathering
             batch.full.set()
-        batch = self._open[model] = Load(await asyncio.to_thread(self._carrier.begin))
+        gathering = await asyncio.to_thread(self._carrier.begin)
+        batch = Load(gathering.mark)
         batch.last = asyncio.get_running_loop().time()
-        self._start(batch, self._carry(batch, model))
-        return batch
+        self._open[model] = batch, gathering
+        self._start(batch, self._carry(batch, gathering, model))
+        return batch, gathering
 
     def _start(self, batch: Load, work: Coroutine[Any, Any, Replies | None]) -> None:
         task = batch.start(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _carry(self, batch: Load, model: str) -> Replies | None:
+    async def _carry(self, batch: Load, gathering: Gathering, model: str) -> Replies | None:
         """Wait until a file is complete, send it, and wait for the replies."""
         loop = asyncio.get_running_loop()
         while (left := batch.last + self._limits.quiet_seconds - loop.time()) > 0 and not batch.full.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(batch.full.wait(), left)
         async with self._adding:
-            if self._open.get(model) is batch:
+            if self._open.get(model) == (batch, gathering):
                 del self._open[model]
-            gathering, batch.gathering = batch.gathering, None
-        assert gathering is not None
         try:
-            batch.mark = await self._carrier.send(gathering, model)
+            await self._carrier.send(gathering, model)
         except (Fault, UsageError):
             self._move_out(batch)
             raise
@@ -282,7 +279,6 @@ def open_batch_client(
     limits: BatchLimits = _LIMITS,
     *,
     file_urls: bool = False,
-    schemas: Callable[[str], bytes] = reply_schema,
     say: Callable[[str], None] = _say,
 ) -> BatchClient:
     """A client for an endpoint with a Batch API, or for a folder where `url` is jsonl:FOLDER.
@@ -290,11 +286,10 @@ def open_batch_client(
     `state` must outlive the process; any number of clients, in any number of processes, may share it.
     `say` tells the user what is waited for. Raises UsageError.
     """
-    encoder = RequestEncoder(frames, schemas, file_urls=file_urls)
+    carrier: Carrier
     if url.startswith(FOLDER_SCHEME):
         folder = Path(url.removeprefix(FOLDER_SCHEME))
-        return BatchClient(FolderBatches(folder, frames if file_urls else None, limits, say), encoder, limits)
-    key = (key or "").strip()
-    if not re.fullmatch(r"[!-~]*", key):
-        raise UsageError(f"{KEY_VARIABLE}: holds characters that no key has")
-    return BatchClient(ApiBatches(url, key, state, limits, say), encoder, limits)
+        carrier = FolderBatches(folder, frames if file_urls else None, limits, say)
+    else:
+        carrier = ApiBatches(url, key, state, limits, say)
+    return BatchClient(carrier, RequestEncoder(frames, file_urls=file_urls), limits)

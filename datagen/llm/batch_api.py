@@ -2,9 +2,14 @@
 
 A batch is created once: what is about to be done is noted before it is done, and where it is not known
 whether it was done, the endpoint's list of batches is searched for the batch's mark.
+
+Beside MARK.json, the note, lie MARK.jsonl, the requests until the batch has been created, and MARK.taken, the
+requests whose replies have been used.
 """
 
 import asyncio
+import contextlib
+import os
 import re
 import tempfile
 from collections.abc import Callable
@@ -13,30 +18,72 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 import msgspec
-from msgspec import structs
+from msgspec import Struct, structs
 
 from datagen.errors import UsageError
 from datagen.llm.batch_endpoint import Batch, BatchEndpoint, BatchError
-from datagen.llm.batch_files import Gathering, Replies, take_lock
-from datagen.llm.batch_limits import BatchLimits
-from datagen.llm.batch_notes import (
-    Note,
-    add_taken,
-    drop_note,
-    drop_torn,
-    marks_in,
-    new_mark,
-    read_note,
-    requests_path,
-    taken_of,
-    write_note,
-)
+from datagen.llm.batch_files import BatchLimits, Gathering, Replies, drop_torn, take_lock
 from datagen.llm.client_reply import Fault, read_fault
 from datagen.llm.transport_http import Response
 
 _ENDED = ("completed", "failed", "expired", "cancelled")
 _DOWNLOADS = 3
 _LIMITED = re.compile(r"limit|quota|billing", re.I)
+
+
+class Note(Struct, frozen=True, kw_only=True):
+    """One batch. Without a `batch_id` it is an intention."""
+
+    mark: str
+    """Its name here; also in the batch's metadata."""
+    endpoint: str
+    model: str
+    ids: tuple[str, ...]
+    """Names of its requests, in the order of the lines."""
+    file_id: str = ""
+    batch_id: str = ""
+
+
+def write_note(folder: Path, note: Note) -> None:
+    """Write a note as one change; it is on the disk when this returns."""
+    path = folder / f"{note.mark}.json"
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        file.write(msgspec.json.encode(note))
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def read_note(folder: Path, mark: str) -> Note | None:
+    """A note; None where there is none (any more), or none that can be read."""
+    try:
+        return msgspec.json.decode((folder / f"{mark}.json").read_bytes(), type=Note)
+    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def drop_note(folder: Path, mark: str) -> None:
+    """Forget a batch."""
+    for ending in (".json", ".jsonl", ".taken"):
+        (folder / f"{mark}{ending}").unlink(missing_ok=True)
+
+
+def add_taken(folder: Path, mark: str, ids: list[str]) -> set[str]:
+    """Note that replies have been used; returns all of the batch's that have been, by anyone."""
+    if not (folder / f"{mark}.json").exists():
+        return set()
+    with (folder / f"{mark}.taken").open("ab") as file:
+        file.write("".join(f"{name}\n" for name in ids).encode())
+    return taken_of(folder, mark)
+
+
+def taken_of(folder: Path, mark: str) -> set[str]:
+    """Requests of a batch whose replies have been used."""
+    try:
+        return set((folder / f"{mark}.taken").read_text("utf-8", "replace").split())
+    except FileNotFoundError:
+        return set()
 
 
 class ApiBatches:
@@ -46,11 +93,10 @@ class ApiBatches:
     """
 
     def __init__(
-        self, url: str, key: str, state: Path, limits: BatchLimits, say: Callable[[str], None]
+        self, url: str, key: str | None, state: Path, limits: BatchLimits, say: Callable[[str], None]
     ) -> None:
         self._endpoint = BatchEndpoint(url, key, limits)
-        self.shown = self._endpoint.shown
-        self.safe = self._endpoint.safe
+        self.place = self._endpoint.place
         self._state = state
         self._limits = limits
         self._say = say
@@ -62,7 +108,7 @@ class ApiBatches:
 
     def begin(self) -> Gathering:
         """A new file of requests."""
-        return Gathering(requests_path(self._state, new_mark()))
+        return Gathering(self._state, "{}.jsonl")
 
     async def find(self) -> list[tuple[str, tuple[str, ...]]]:
         """Batches in the state that were not known here yet: marks, and requests with replies still to use.
@@ -71,23 +117,24 @@ class ApiBatches:
         """
         found: list[tuple[str, tuple[str, ...]]] = []
         for note in await asyncio.to_thread(self._unknown_notes):
-            kept = note if note.batch_id else await self._recover(note)
+            kept = note if note.batch_id else await self._recover(note.mark)
             if kept is not None:
                 self._notes[kept.mark] = kept
                 taken = await asyncio.to_thread(taken_of, self._state, kept.mark)
                 found.append((kept.mark, tuple(name for name in kept.ids if name not in taken)))
         return found
 
-    async def send(self, gathering: Gathering, model: str) -> str:
-        """Create a batch of the requests gathered; returns its mark. Raises Fault and UsageError."""
-        mark = gathering.path.stem
-        note = Note(mark=mark, endpoint=self.shown, model=model, ids=tuple(gathering.ids))
+    async def send(self, gathering: Gathering, model: str) -> None:
+        """Create a batch of the requests gathered. Raises Fault and UsageError."""
+        mark = gathering.mark
+        note = Note(mark=mark, endpoint=self.place.shown, model=model, ids=tuple(gathering.ids))
         self._notes[mark] = note
         with gathering.file:  # it stays locked until then: nobody else takes the batch up meanwhile
             await asyncio.to_thread(gathering.finish)
             await asyncio.to_thread(write_note, self._state, note)
             try:
-                note = structs.replace(note, file_id=await self._upload(gathering))
+                file_id = await self._endpoint.upload(f"datagen-{gathering.path.name}", gathering.file)
+                note = structs.replace(note, file_id=file_id)
                 await asyncio.to_thread(write_note, self._state, note)
                 note = await self._note_batch(note, await self._endpoint.create(note.file_id, mark))
             except (Fault, UsageError) as error:
@@ -97,10 +144,9 @@ class ApiBatches:
                 raise
         count = f"{len(note.ids)} requests" if len(note.ids) > 1 else "1 request"
         self._say(
-            f"{self.shown}: {count} sent as batch {note.batch_id}; replies may take hours. Interrupted and "
-            "started again, the same command goes on waiting."
+            f"{self.place.shown}: {count} sent as batch {note.batch_id}; replies may take hours. Interrupted "
+            "and started again, the same command goes on waiting."
         )
-        return mark
 
     async def collect(self, mark: str) -> Replies:
         """The replies to a batch, when it has ended. Raises Fault and UsageError."""
@@ -116,7 +162,7 @@ class ApiBatches:
             raise
         replies.ended = batch.status.lower()
         if text := replies.ignored():
-            self._say(f"{self.shown}: batch {note.batch_id}: lines ignored: {text}")
+            self._say(f"{self.place.shown}: batch {note.batch_id}: lines ignored: {text}")
         return replies
 
     async def settle(self, mark: str, ids: list[str]) -> bool:
@@ -139,43 +185,37 @@ class ApiBatches:
     def _unknown_notes(self) -> list[Note]:
         if not self._state.is_dir():
             return []
-        drop_torn(self._state)
-        new = [mark for mark in marks_in(self._state) if mark not in self._notes]
-        notes = [read_note(self._state, mark) for mark in new]
-        return [note for note in notes if note is not None and note.endpoint == self.shown]
+        drop_torn(self._state.glob("*.jsonl"))
+        marks = sorted(path.stem for path in self._state.glob("*.json"))
+        notes = [read_note(self._state, mark) for mark in marks if mark not in self._notes]
+        return [note for note in notes if note is not None and note.endpoint == self.place.shown]
 
-    async def _recover(self, note: Note) -> Note | None:
+    async def _recover(self, mark: str) -> Note | None:
         """An intention with its batch, if there is one; None: it was dropped, or is being carried out."""
-        try:
-            lock = take_lock(requests_path(self._state, note.mark))
-        except FileNotFoundError:
-            again = read_note(self._state, note.mark)
-            return again if again is not None and again.batch_id else None
-        if lock is None:
-            return None
-        with lock:
-            again = read_note(self._state, note.mark)
-            if again is None or again.batch_id:
-                return again
-            if again.file_id:
+        lock = take_lock(self._requests(mark))
+        with lock or contextlib.nullcontext():
+            note = read_note(self._state, mark)
+            if lock is None or note is None or note.batch_id:
+                return note if note is not None and note.batch_id else None
+            if note.file_id:
                 # A batch created a moment ago may not be listed yet.
                 for pause in (0.0, min(5.0, self._limits.poll_seconds)):
                     await asyncio.sleep(pause)
-                    if batch_id := await self._endpoint.find(again.file_id, again.mark):
-                        return await self._note_batch(again, batch_id)
-                await self._endpoint.delete(again.file_id)
-            drop_note(self._state, note.mark)
+                    if batch_id := await self._endpoint.find(note.file_id, mark):
+                        return await self._note_batch(note, batch_id)
+                await self._endpoint.delete(note.file_id)
+            drop_note(self._state, mark)
             return None
-
-    async def _upload(self, gathering: Gathering) -> str:
-        return await self._endpoint.upload(f"datagen-{gathering.path.name}", gathering.file)
 
     async def _note_batch(self, note: Note, batch_id: str) -> Note:
         note = structs.replace(note, batch_id=batch_id)
         await asyncio.to_thread(write_note, self._state, note)
-        requests_path(self._state, note.mark).unlink(missing_ok=True)
+        self._requests(note.mark).unlink(missing_ok=True)
         self._notes[note.mark] = note
         return note
+
+    def _requests(self, mark: str) -> Path:
+        return self._state / f"{mark}.jsonl"
 
     async def _wait(self, note: Note) -> Batch:
         loop = asyncio.get_running_loop()
@@ -192,18 +232,17 @@ class ApiBatches:
 
     async def _fetch(self, note: Note, batch: Batch) -> Replies:
         """Replies from the batch's files: of those that went well, and of those that did not."""
-        tries = 0
-        while True:
-            tries += 1
+        for left in reversed(range(_DOWNLOADS)):
             file = cast(BinaryIO, tempfile.TemporaryFile(dir=self._state))  # noqa: SIM115 - Replies keeps it
             for file_id in (batch.output_file_id, batch.error_file_id):
                 if file_id:
                     await self._endpoint.download(file_id, file)
             replies = await asyncio.to_thread(Replies, file, note.ids, self._limits.max_reply_bytes)
             # A line that is no reply may be one that was torn on its way here.
-            if not replies.unreadable or tries == _DOWNLOADS:
-                return replies
+            if not replies.unreadable or not left:
+                break
             replies.close()
+        return replies
 
     async def _turned_away(self, note: Note, batch: Batch) -> Replies:
         """What a batch that failed as a whole says of its requests: which of them were at fault."""

@@ -9,10 +9,8 @@ import msgspec
 from msgspec import Struct
 
 from datagen.errors import UsageError
-from datagen.llm.batch_files import ENDPOINT
-from datagen.llm.batch_limits import BatchLimits
-from datagen.llm.client import KEY_VARIABLE
-from datagen.llm.client_address import read_address
+from datagen.llm.batch_files import ENDPOINT, BatchLimits
+from datagen.llm.client_address import KEY_VARIABLE, Place, read_address, read_key
 from datagen.llm.client_reply import Fault, read_fault
 from datagen.llm.transport_http import Response
 
@@ -76,13 +74,10 @@ class _File(Struct):
 class BatchEndpoint:
     """One endpoint. Its methods raise Fault when a call fails for good, UsageError when all calls would."""
 
-    def __init__(self, url: str, key: str, limits: BatchLimits) -> None:
+    def __init__(self, url: str, key: str | None, limits: BatchLimits) -> None:
         address = read_address(url)
-        path, _, query = address.path.partition("?")
-        scheme = "https" if address.tls else "http"
-        self.shown = f"{scheme}://{address.authority}{path.removesuffix('/chat/completions')}"
-        self._query = dict(parse_qsl(query))
-        self._key = key
+        self.place = Place(address.shown.removesuffix("/chat/completions"), read_key(key))
+        self._query = dict(parse_qsl(address.path.partition("?")[2]))
         self._limits = limits
         self._client: AsyncOpenAI | None = None
         self._opening = asyncio.Lock()
@@ -172,8 +167,8 @@ class BatchEndpoint:
         from openai import AsyncOpenAI  # takes a second to import
 
         return AsyncOpenAI(
-            api_key=self._key or "none",
-            base_url=self.shown,
+            api_key=self.place.key or "none",
+            base_url=self.place.shown,
             default_query=self._query,
             timeout=self._limits.call_seconds,
             max_retries=0,
@@ -203,29 +198,25 @@ class BatchEndpoint:
             self._judge(what, fault, named, tries)
             wait = max(pause, fault.wait or 0.0)
             if loop.time() + wait > until:
-                raise Fault("unusable", f"{what}: {self.safe(fault.text)}", fault.status)
+                raise Fault("unusable", f"{what}: {self.place.safe(fault.text)}", fault.status)
             await asyncio.sleep(wait)
             pause = min(2 * pause, self._limits.max_backoff_seconds)
 
     def _judge(self, what: str, fault: Fault, named: bool, tries: int) -> None:
         """Return if the call is worth another try."""
-        text = f"{what}: {self.safe(fault.text)}"
+        text = f"{what}: {self.place.safe(fault.text)}"
         self._answered = self._answered or fault.status > 0
         if fault.status in (404, 405, 501):
             if named:
                 raise Fault("broken", text, 404)
             raise UsageError(
-                f"{self.shown}: seems to have no Batch API ({text}); check the URL, leave out --batch, or "
-                "give jsonl:FOLDER as the URL to have files written for `vllm run-batch`"
+                f"{self.place.shown}: seems to have no Batch API ({text}); check the URL, leave out --batch, "
+                "or give jsonl:FOLDER as the URL to have files written for `vllm run-batch`"
             )
         if fault.kind == "fatal" or (not self._answered and tries >= _FIRST_TRIES):
-            raise UsageError(f"{self.shown}: {text}; check the URL and {KEY_VARIABLE}")
+            raise UsageError(f"{self.place.shown}: {text}; check the URL and {KEY_VARIABLE}")
         if fault.kind in ("unusable", "unsupported", "refused"):
             raise Fault("unusable", text, fault.status)
-
-    def safe(self, text: str) -> str:
-        """Text of the endpoint without the key, which some of them repeat."""
-        return text.replace(self._key, "***") if self._key else text
 
 
 async def _marked(client: "AsyncOpenAI", file_id: str, mark: str) -> str:

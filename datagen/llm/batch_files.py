@@ -1,4 +1,4 @@
-"""The JSON Lines of batches: requests on their way out, replies on their way back.
+"""The JSON Lines of batches: requests on their way out, replies on their way back; how much these may be.
 
 The format is that of OpenAI's Batch API ("The request input object", "The request output object"), which
 `vllm run-batch` shares.
@@ -6,7 +6,8 @@ The format is that of OpenAI's Batch API ("The request input object", "The reque
 
 import fcntl
 import os
-from collections.abc import Collection
+import secrets
+from collections.abc import Collection, Iterable
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -14,12 +15,42 @@ from typing import Any, BinaryIO, Literal
 import msgspec
 from msgspec import Struct
 
-from datagen.errors import Invalid
 from datagen.llm.chat import ChatRequest
 from datagen.llm.client_reply import Completion, Fault, read_completion, read_error, read_fault
+from datagen.llm.messages import not_unicode
 from datagen.llm.transport_http import Response
 
 ENDPOINT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
+
+
+class BatchLimits(Struct, frozen=True, kw_only=True):
+    """Bounds and waits. The first two defaults are those of OpenAI's Batch API."""
+
+    most_requests: int = 50_000
+    """In one file."""
+    most_bytes: int = 200_000_000
+    """Of one file."""
+    quiet_seconds: float = 20.0
+    """A file goes out when no request has come for so long."""
+    poll_seconds: float = 30.0
+    """Between two looks at a batch, the first few of which follow one another faster ..."""
+    folder_poll_seconds: float = 1.0
+    """... and at a folder."""
+    longest_seconds: float = 36 * 3600.0
+    """From the first look at a batch: beyond this nobody waits for it any longer. Its window is 24 hours."""
+    rounds: int = 3
+    """Batches that a request may go into for one answer."""
+    patience_seconds: float = 3600.0
+    """For how long an endpoint may be away or overloaded at a stretch."""
+    backoff_seconds: float = 1.0
+    """Wait before the second try; it doubles with every further one ..."""
+    max_backoff_seconds: float = 60.0
+    """... up to this."""
+    call_seconds: float = 600.0
+    """One exchange with the endpoint: an upload, a look, a download."""
+    settle_seconds: float = 2.0
+    """A reply counts as used so long after it was handed over: by then the caller has kept it."""
+    max_reply_bytes: int = 4 << 20
 
 
 def custom_id(request: ChatRequest, max_tokens: int, unsupported: Collection[str]) -> str:
@@ -30,7 +61,7 @@ def custom_id(request: ChatRequest, max_tokens: int, unsupported: Collection[str
     try:
         exact = msgspec.json.encode((request, max_tokens, sorted(unsupported)), order="deterministic")
     except UnicodeEncodeError:
-        raise Invalid(f"request of {request.prompt or request.model}: text that is not Unicode") from None
+        raise not_unicode(request) from None
     return "dg-" + blake2b(exact, digest_size=16).hexdigest()
 
 
@@ -45,10 +76,12 @@ def request_line(name: str, body: bytes) -> bytes:
 class Gathering:
     """A file of requests that is being written. Its lock tells it from one that a dead process left."""
 
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.path = path
-        self.file = path.open("x+b")
+    def __init__(self, folder: Path, name: str) -> None:
+        """`name` has {} where the mark goes, a name that no other batch has."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.mark = secrets.token_hex(8)
+        self.path = folder / name.format(self.mark)
+        self.file = self.path.open("x+b")
         fcntl.flock(self.file, fcntl.LOCK_EX)
         self.ids: list[str] = []
         """In the order of the lines."""
@@ -72,14 +105,28 @@ class Gathering:
 
 
 def take_lock(path: Path) -> BinaryIO | None:
-    """The file, locked until it is closed; None while the process that writes it is alive."""
-    file = path.open("rb")
+    """The file, locked until it is closed; None while its writer is alive, and once it is gone."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
         return None
     return file
+
+
+def drop_torn(paths: Iterable[Path]) -> None:
+    """Delete requests that a dead process was still gathering: whoever wants them asks again."""
+    for path in sorted(paths):
+        note = path.with_suffix(".json")
+        if not note.exists() and (file := take_lock(path)) is not None:
+            with file:
+                # Its writer may have noted it and ended between the two looks.
+                if not note.exists():
+                    path.unlink(missing_ok=True)
 
 
 class _Body(Struct):
@@ -124,19 +171,30 @@ class Replies:
 
     def __init__(self, file: BinaryIO, ids: Collection[str], most_bytes: int) -> None:
         """Look through `file` for replies to `ids`, of `most_bytes` at most; the first to each counts."""
-        self.unreadable = self.unknown = self.doubled = 0
+        self.unreadable = self.unknown = self.doubled = at = 0
         self.ended = "completed"
         """How the batch ended, for messages."""
         self.blamed: dict[str, str] = {}
         """Requests for which the whole batch was turned away, and why."""
         self._file = file
         self._places: dict[str, tuple[int, int]] = {}
-        wanted, at = frozenset(ids), 0
+        wanted = frozenset(ids)
         file.seek(0)
         for line in file:
-            if line.strip():
-                self._look_at(line, at, wanted, most_bytes)
             at += len(line)
+            try:
+                name = _lines.decode(line).custom_id
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                self.unreadable += bool(line.strip())
+                continue
+            if name not in wanted:
+                self.unknown += 1
+            elif name in self._places:
+                self.doubled += 1
+            elif len(line) > most_bytes:
+                self.blamed[name] = f"a reply of {len(line)} bytes"
+            else:
+                self._places[name] = at - len(line), len(line)
 
     def __len__(self) -> int:
         """How many requests have a reply."""
@@ -163,21 +221,6 @@ class Replies:
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise Fault("broken", "the file of replies was changed while it was read") from None
         return _read_line(line)
-
-    def _look_at(self, line: bytes, at: int, wanted: frozenset[str], most_bytes: int) -> None:
-        try:
-            name = _lines.decode(line).custom_id
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            self.unreadable += 1
-            return
-        if name not in wanted:
-            self.unknown += 1
-        elif name in self._places:
-            self.doubled += 1
-        elif len(line) > most_bytes:
-            self.blamed[name] = f"a reply of {len(line)} bytes"
-        else:
-            self._places[name] = at, len(line)
 
 
 def _read_line(line: _Line) -> Completion:

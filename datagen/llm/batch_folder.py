@@ -9,11 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from datagen.errors import UsageError
-from datagen.llm.batch_files import Gathering, Replies, read_requests, take_lock
-from datagen.llm.batch_limits import BatchLimits
-from datagen.llm.batch_notes import new_mark
+from datagen.llm.batch_files import BatchLimits, Gathering, Replies, drop_torn, read_requests
+from datagen.llm.client_address import Place
 
-_GATHERING = "gathering-"
 _REQUESTS = "requests-"
 
 
@@ -33,22 +31,18 @@ class FolderBatches:
         self._say = say
         self._ids: dict[str, tuple[str, ...]] = {}
         self._models: dict[str, str] = {}
-        self.shown = f"jsonl:{self._folder}"
+        self.place = Place(f"jsonl:{self._folder}")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(f"{self.shown}: cannot be written: {error.strerror}") from None
-
-    def safe(self, text: str) -> str:
-        """The same: there is no key."""
-        return text
+            raise UsageError(f"{self.place.shown}: cannot be written: {error.strerror}") from None
 
     async def close(self) -> None:
         """Nothing is held open."""
 
     def begin(self) -> Gathering:
         """A new file of requests, under a name that nobody takes for a finished one."""
-        return Gathering(self._folder / f"{_GATHERING}{new_mark()}.part")
+        return Gathering(self._folder, "gathering-{}.part")
 
     async def find(self) -> list[tuple[str, tuple[str, ...]]]:
         """Files of requests that were not known here yet: marks, and the requests in them."""
@@ -59,14 +53,13 @@ class FolderBatches:
             found.append((mark, ids))
         return found
 
-    async def send(self, gathering: Gathering, model: str) -> str:
-        """Give a finished file its name; returns its mark."""
-        mark = gathering.path.stem.removeprefix(_GATHERING)
+    async def send(self, gathering: Gathering, model: str) -> None:
+        """Give a finished file its name."""
+        mark = gathering.mark
         self._ids[mark], self._models[mark] = tuple(gathering.ids), model
         with gathering.file:
             await asyncio.to_thread(gathering.finish)
             gathering.path.rename(self._requests(mark))
-        return mark
 
     async def collect(self, mark: str) -> Replies:
         """The replies to a batch, when each of its requests has one."""
@@ -75,7 +68,8 @@ class FolderBatches:
         while True:
             if (at := _stamp(path)) != looked_at:
                 looked_at = at
-                replies = await asyncio.to_thread(self._read, path, mark)
+                most = self._limits.max_reply_bytes
+                replies = await asyncio.to_thread(Replies, path.open("rb"), self._ids[mark], most)
                 if len(replies) + len(replies.blamed) == len(self._ids[mark]):
                     if text := replies.ignored():
                         self._say(f"{path}: lines ignored: {text}")
@@ -93,21 +87,10 @@ class FolderBatches:
     def _requests(self, mark: str) -> Path:
         return self._folder / f"{_REQUESTS}{mark}.jsonl"
 
-    def _read(self, path: Path, mark: str) -> Replies:
-        return Replies(path.open("rb"), self._ids[mark], self._limits.max_reply_bytes)
-
     def _unknown(self) -> list[str]:
-        for path in sorted(self._folder.glob(f"{_GATHERING}*.part")):
-            try:
-                file = take_lock(path)
-            except FileNotFoundError:
-                continue
-            if file is not None:
-                with file:
-                    path.unlink(missing_ok=True)
-        marks = [
-            path.stem.removeprefix(_REQUESTS) for path in sorted(self._folder.glob(f"{_REQUESTS}*.jsonl"))
-        ]
+        drop_torn(self._folder.glob("gathering-*.part"))
+        files = sorted(self._folder.glob(f"{_REQUESTS}*.jsonl"))
+        marks = [path.stem.removeprefix(_REQUESTS) for path in files]
         return [mark for mark in marks if mark not in self._ids]
 
     def _command(self, path: Path, mark: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Coroutine
 from itertools import islice
 from typing import Any
 
-from datagen.llm.batch_files import Gathering, Replies
+from datagen.llm.batch_files import Replies
 
 _WOKEN_AT_ONCE = 100
 """Of those who wait; then others have a turn."""
@@ -14,15 +14,13 @@ _WOKEN_AT_ONCE = 100
 class Load:
     """One batch in this process, and those who wait for it."""
 
-    def __init__(self, gathering: Gathering | None = None, mark: str = "") -> None:
+    def __init__(self, mark: str) -> None:
         self.mark = mark
-        """Set once it is under way."""
-        self.gathering = gathering
-        """Set until then."""
         self.full = asyncio.Event()
         self.last = 0.0
         """When a request was added, by the clock of the event loop."""
         self.names: list[str] = []
+        """Of its requests."""
         self.replies: asyncio.Task[Replies | None] | None = None
         # A future for each: to cancel all of many who wait for one and the same takes quadratic time.
         self._waiting: dict[asyncio.Future[None], None] = {}

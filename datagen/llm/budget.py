@@ -1,21 +1,87 @@
-"""Keeps a budget: a client that begins no call which might cost more than is left."""
+"""Keeps a budget: a client that begins no call which might cost more than is left.
+
+What is left stands in a small file that all runners of a run share, the purse. Before a call begins, the most
+that it may cost is set aside; when it has ended, what it did cost is taken off. So what is spent and what is
+under way never come to more than there was.
+"""
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
 
 from datagen.config import Price
 from datagen.errors import Failure, OverBudget
 from datagen.llm.chat import Asks, ChatReply, ChatRequest
-from datagen.llm.prices import NANO, nanodollars, price_of, used
-from datagen.llm.purse import Purse
-from datagen.llm.tokens import prompt_tokens
+from datagen.llm.prices import NANO, nanodollars, price_of, prompt_tokens, used
 
 _CAUTION = 2.0
 """The most tokens a prompt may have, over what the rule says, until a larger ratio has been seen."""
 _SECONDS_BETWEEN_LOOKS = 0.2
 """At the purse, while only calls of other runners may give something back."""
+
+
+class _Content(Struct):
+    left: int
+    """Billionths of a dollar, those set aside included."""
+    aside: dict[str, int] = {}
+    """Of these, what each runner has under way."""
+
+
+class Purse:
+    """One runner's hand in the purse. Amounts are billionths of a dollar."""
+
+    def __init__(self, path: Path, runner: str) -> None:
+        """Open the purse that `fill` has made. What a dead runner of this name had under way counts as spent:
+        it may have been.
+        """
+        self._file = os.open(path, os.O_RDWR)
+        self._runner = runner
+        with self._opened() as content:
+            content.left -= content.aside.pop(runner, 0)
+
+    @staticmethod
+    def fill(path: Path, amount: int) -> None:
+        """Make a purse with so much in it, in place of any old one."""
+        path.write_bytes(msgspec.json.encode(_Content(amount)))
+
+    def set_aside(self, amount: int) -> Literal["done", "wait", "empty"]:
+        """Set money aside. Where there is not enough: `wait` while calls are under way, which may cost less
+        than was set aside for them, `empty` when there are none. Then it stays so: nobody begins another.
+        """
+        with self._opened() as content:
+            aside = sum(content.aside.values())
+            if amount <= content.left - aside:
+                content.aside[self._runner] = content.aside.get(self._runner, 0) + amount
+                return "done"
+            if aside:
+                return "wait"
+            content.left = 0
+            return "empty"
+
+    def pay(self, aside: int, amount: int) -> None:
+        """Take off what a call did cost, of the money set aside for it."""
+        with self._opened() as content:
+            content.left -= amount
+            content.aside[self._runner] -= aside
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[_Content]:
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            text = os.pread(self._file, 1 << 20, 0)
+            content = msgspec.json.decode(text, type=_Content)
+            yield content
+            # Padded: a shorter text leaves nothing of a longer one behind.
+            os.pwrite(self._file, msgspec.json.encode(content).ljust(len(text)), 0)
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
 
 
 class Budget:
@@ -38,7 +104,9 @@ class Budget:
         """
         price = price_of(self._prices, request.model)
         rule = prompt_tokens(request, self._a_picture)
-        most = self._most(price, rule, request.max_tokens)
+        # A reply cut off at max_tokens is asked for again at twice that.
+        prompt = int(self._ratio * rule) + 1
+        most = nanodollars(price, 2 * prompt, 3 * request.max_tokens, batch=self._batch)
         await self._set_aside(most, request)
         attempts: tuple[object, ...] = ()
         try:
@@ -52,11 +120,6 @@ class Budget:
         finally:
             self._purse.pay(most, nanodollars(price, *used(attempts), batch=self._batch))
             self._paid.set()
-
-    def _most(self, price: Price, rule: int, max_tokens: int) -> int:
-        """The most that a call may cost: a reply cut off at max_tokens is asked for again at twice that."""
-        prompt = int(self._ratio * rule) + 1
-        return nanodollars(price, 2 * prompt, 3 * max_tokens, batch=self._batch)
 
     async def _set_aside(self, amount: int, request: ChatRequest) -> None:
         async with self._turn:

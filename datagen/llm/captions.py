@@ -8,7 +8,7 @@ from typing import Any
 
 from datagen.errors import Corrupt, Invalid, Refused
 from datagen.llm.chat import Picture
-from datagen.llm.client_request import frame_digest
+from datagen.llm.messages import frame_digest
 from datagen.llm.prompts import load_prompt, make_request
 from datagen.llm.repair import Ask, Fault, all_calls, all_of, ask_traced, lost
 from datagen.llm.rule_captions import share_out
@@ -79,7 +79,12 @@ def frames_inside(start: float, end: float, watched: Watched, interval: float) -
 def make_pictures(names: Sequence[str], frames: Path) -> list[Picture]:
     """Frames by their names below the folder `frames`, for a request. Raises Corrupt."""
     folder = frames.resolve()  # as the client does: one file, one digest
-    return [Picture(name, _digest(folder / name)) for name in names]
+    try:
+        return [Picture(name, frame_digest(f"{folder}/{name}")) for name in names]
+    except OSError as error:
+        raise Corrupt(
+            f"training frame {Path(error.filename).name} cannot be read: {error.strerror}"
+        ) from None
 
 
 async def _caption(
@@ -114,13 +119,6 @@ async def _caption(
         mistake=any(n.mistake for n in own),
         calls=calls,
     )
-
-
-def _digest(path: Path) -> str:
-    try:
-        return frame_digest(str(path))
-    except OSError as error:
-        raise Corrupt(f"training frame {path.name} cannot be read: {error.strerror}") from None
 
 
 def _joined(narrations: Sequence[Narration]) -> str | None:

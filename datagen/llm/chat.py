@@ -75,7 +75,12 @@ class Asks(Protocol):
     """Whatever can be asked: an endpoint, a batch, a model in this process."""
 
     async def ask(self, request: ChatRequest) -> ChatReply:
-        """The reply to a request. Raises a Failure, or UsageError to stop the run."""
+        """The reply to a request, which may take a day where it goes in a batch.
+
+        Raises Provider (no usable reply after all tries), Refused (the model or its filter declines), Corrupt
+        or Invalid (the request itself cannot be sent), OutOfMemory, with the attempts made; and UsageError
+        and NoSpace, which are meant to stop the run: wrong key, unknown model, no such host.
+        """
 
     async def close(self) -> None:
         """End everything that is under way."""

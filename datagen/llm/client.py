@@ -6,27 +6,21 @@ and for one that was cut off at max_tokens.
 
 import asyncio
 import random
-import re
 import socket
 import ssl
-from collections.abc import Callable
 from pathlib import Path
 
 from msgspec import Struct
 
 from datagen.errors import Failure, UsageError
 from datagen.llm.chat import ChatReply, ChatRequest
-from datagen.llm.client_address import read_address
-from datagen.llm.client_echo import Echo
-from datagen.llm.client_reply import Completion, Fault, read_completion, read_fault
-from datagen.llm.client_request import RequestEncoder, reply_schema
-from datagen.llm.client_tries import Tries
-from datagen.llm.client_wait import asked_wait
+from datagen.llm.client_address import Place, read_address, read_key
+from datagen.llm.client_reply import Completion, Echo, Fault, asked_wait, read_completion, read_fault
 from datagen.llm.limiter import Limiter
+from datagen.llm.messages import RequestEncoder
 from datagen.llm.transport import Pool, Stale, Unreachable
 from datagen.llm.transport_http import Broken
-
-KEY_VARIABLE = "OPENAI_API_KEY"
+from datagen.llm.tries import Tries
 
 
 class ClientLimits(Struct, frozen=True, kw_only=True):
@@ -49,58 +43,41 @@ class ClientLimits(Struct, frozen=True, kw_only=True):
     max_reply_bytes: int = 4 << 20
 
 
-class _Call:
+class _Call(Struct):
     """How one call fares at this endpoint."""
 
-    def __init__(self, tries: Tries) -> None:
-        self.tries = tries
-        self.began: float | None = None
-        self.faults = 0
-        self.counted = 0
-        self.dropped: set[str] = set()
+    tries: Tries
+    began: float | None = None
+    faults: int = 0
+    counted: int = 0
 
 
 class Client:
     """Asks one endpoint. Belongs to one event loop; any number of calls may be under way."""
 
     def __init__(
-        self,
-        url: str,
-        key: str | None,
-        frames: Path,
-        limits: ClientLimits,
-        *,
-        file_urls: bool = False,
-        schemas: Callable[[str], bytes] = reply_schema,
+        self, url: str, key: str | None, frames: Path, limits: ClientLimits, *, file_urls: bool = False
     ) -> None:
-        self._address = read_address(url)
-        self._key = (key or "").strip()
-        if not re.fullmatch(r"[!-~]*", self._key):
-            raise UsageError(f"{KEY_VARIABLE}: holds characters that no key has")
+        address = read_address(url)
+        self._place = Place(address.shown, read_key(key))
         self._limits = limits
-        self._encoder = RequestEncoder(frames, schemas, file_urls=file_urls)
-        self._pool = Pool(self._address, limits.connect_seconds, limits.max_reply_bytes)
+        self._encoder = RequestEncoder(frames, file_urls=file_urls)
+        self._pool = Pool(address, limits.connect_seconds, limits.max_reply_bytes)
         stall = limits.budget_seconds + limits.call_seconds
         self.limiter = Limiter(limits.max_in_flight, limits.most_in_flight, stall)
         self._echo = Echo()
-        self._unsupported: tuple[str, ...] = ()
         self._answered = False
         self._fatal: UsageError | None = None
-        bearer = f"Authorization: Bearer {self._key}\r\n" if self._key else ""
+        bearer = f"Authorization: Bearer {self._place.key}\r\n" if self._place.key else ""
         self._head = (
-            f"POST {self._address.path} HTTP/1.1\r\nHost: {self._address.authority}\r\n{bearer}"
+            f"POST {address.path} HTTP/1.1\r\nHost: {address.authority}\r\n{bearer}"
             "Content-Type: application/json\r\nAccept: application/json\r\nAccept-Encoding: identity\r\n"
             "User-Agent: datagen\r\n"
         )
 
     async def ask(self, request: ChatRequest) -> ChatReply:
-        """Get the reply to a request.
-
-        Raises Provider (no usable response after all tries), Refused (the model or its filter declines),
-        Corrupt or Invalid (the request itself cannot be sent), all with the attempts made; and UsageError,
-        which is meant to stop the run: wrong key, unknown model, no such host.
-        """
-        call = _Call(Tries(request, self._address.shown, self._safe))
+        """See Asks."""
+        call = _Call(Tries(request, self._place))
         try:
             return await self._ask(call)
         except Failure as failure:
@@ -109,36 +86,32 @@ class Client:
 
     async def _ask(self, call: _Call) -> ChatReply:
         loop = asyncio.get_running_loop()
-        while True:
-            epoch = await self._slot(call)
-            if epoch is None:
-                return call.tries.give_up()
+        delay: float | None = 0.0
+        while delay is not None and (epoch := await self._slot(call, delay)) is not None:
             good = busy = False
             started = loop.time()
             try:
                 completion = await self._try(call)
-                good = True
+                good, delay = True, 0.0
                 reply = call.tries.take(completion, loop.time() - started)
                 if reply is not None:
                     return reply
-                continue
             except Fault as fault:
                 busy = fault.kind == "busy"
                 delay = self._judge(call, fault, loop.time() - started)
             finally:
                 self.limiter.release(epoch, good=good, refused=busy)
-            if delay is None:
-                return call.tries.give_up()
-            if delay:
-                await asyncio.sleep(delay)
+        return call.tries.give_up()
 
     async def close(self) -> None:
         """End all waiting and all idle connections."""
         self.limiter.close()
         await self._pool.close()
 
-    async def _slot(self, call: _Call) -> int | None:
-        """Wait for the call's turn. One that has been tried before goes first; None: its time is up."""
+    async def _slot(self, call: _Call, delay: float) -> int | None:
+        """Wait so many seconds, and for the call's turn; None: its time is up."""
+        if delay:
+            await asyncio.sleep(delay)
         if self._fatal is not None:
             raise self._fatal
         if call.began is None:
@@ -147,6 +120,7 @@ class Client:
             return epoch
         try:
             async with asyncio.timeout_at(call.began + self._limits.budget_seconds):
+                # What has been tried before goes before what has not.
                 return await self.limiter.acquire(first=True)
         except TimeoutError:
             return None
@@ -154,15 +128,9 @@ class Client:
     async def _try(self, call: _Call) -> Completion:
         """One exchange with the endpoint. Raises Fault."""
         sent = self._echo.next_id()
-        unsupported = self._unsupported
         try:
             async with asyncio.timeout(self._limits.call_seconds):
-                response, connection = await self._pool.exchange(
-                    self._message(
-                        sent,
-                        await self._encoder.encode(call.tries.request, call.tries.max_tokens, unsupported),
-                    )
-                )
+                response, connection = await self._pool.exchange(await self._message(call.tries, sent))
         except TimeoutError:
             raise Fault("broken", f"no complete reply within {self._limits.call_seconds:g} s") from None
         except (ssl.SSLError, socket.gaierror) as error:
@@ -187,19 +155,21 @@ class Client:
         self._answered = True
         return completion
 
-    def _message(self, sent: str, body: bytes) -> bytes:
+    async def _message(self, tries: Tries, sent: str) -> bytes:
+        body = await self._encoder.encode(tries.request, tries.max_tokens, self._place.unsupported)
         head = f"{self._head}X-Request-Id: {sent}\r\nContent-Length: {len(body)}\r\n\r\n"
         return head.encode("ascii") + body
 
     def _judge(self, call: _Call, fault: Fault, seconds: float) -> float | None:
         """Seconds to wait before the next try; None: there is none. Raises Refused and UsageError."""
-        text = call.tries.fail(fault, seconds)
-        if fault.kind == "fatal":
-            raise self._stop(call.tries.where, text)
-        if fault.kind == "unsupported":
-            return self._do_without(call, fault.option)
-        if fault.kind == "unusable":
-            return None
+        try:
+            again = call.tries.fail(fault, seconds)
+        except UsageError as error:  # no further call is to begin
+            self._fatal = error
+            self.limiter.fail(error)
+            raise
+        if not again or fault.kind == "unsupported":
+            return 0.0 if again else None
         call.faults += 1
         call.counted += fault.kind == "broken"
         delay = self._backoff(call.faults) if fault.wait is None else 0.0
@@ -215,22 +185,3 @@ class Client:
             self._limits.max_backoff_seconds, self._limits.backoff_seconds * 2.0 ** min(faults - 1, 20)
         )
         return mean * random.uniform(0.5, 1.5)
-
-    def _do_without(self, call: _Call, option: str) -> float | None:
-        """Leave out what the endpoint does not support, in all calls from now on."""
-        if option in call.dropped:
-            return None
-        call.dropped.add(option)
-        if option not in self._unsupported:
-            self._unsupported += (option,)
-        return 0.0
-
-    def _stop(self, where: str, text: str) -> UsageError:
-        """Let no further call begin."""
-        self._fatal = UsageError(f"{where}: {text}; check the URL, the model and {KEY_VARIABLE}")
-        self.limiter.fail(self._fatal)
-        return self._fatal
-
-    def _safe(self, text: str) -> str:
-        """Text of the endpoint without the key, which some of them repeat."""
-        return text.replace(self._key, "***") if self._key else text

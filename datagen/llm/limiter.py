@@ -37,7 +37,8 @@ class Limiter:
         self._most = most
         self._stall = stall_seconds
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._gate = 0.0
+        self.gate = 0.0
+        """Time of the event loop before which no call may begin."""
         self._gate_timer: asyncio.TimerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._progress = 0.0
@@ -62,9 +63,9 @@ class Limiter:
         """
         loop = asyncio.get_running_loop()
         now = loop.time()
-        if self._gate - now > self._stall:
-            raise _closed(self._gate - now)
-        if not self._waiting and self.in_flight < self.limit and self._gate <= now:
+        if self.gate - now > self._stall:
+            raise _closed(self.gate - now)
+        if not self._waiting and self.in_flight < self.limit and self.gate <= now:
             self.in_flight += 1
             return self._epoch
         if not self._waiting:
@@ -103,19 +104,14 @@ class Limiter:
         """Let no call begin for so long."""
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
-        if until <= self._gate:
+        if until <= self.gate:
             return
-        self._gate = until
+        self.gate = until
         if seconds > self._stall:
             self.fail(_closed(seconds))
         if self._gate_timer is not None:
             self._gate_timer.cancel()
         self._gate_timer = loop.call_at(until, self._open_gate)
-
-    @property
-    def gate(self) -> float:
-        """Time of the event loop before which no call may begin."""
-        return self._gate
 
     @property
     def dark(self) -> bool:
@@ -150,16 +146,13 @@ class Limiter:
             self._good = self._refused = 0
 
     def _decrease(self) -> None:
-        if self.limit == self._ceiling:
-            # The same ceiling again: the longer it has stood, the seldomer it is put to the test.
-            self._patience = min(_MAX_PATIENCE, 2 * self._patience + 3)
-        else:
-            self._patience = 0
+        # The same ceiling again: the longer it has stood, the seldomer it is put to the test.
+        same = self.limit == self._ceiling
+        self._patience = min(_MAX_PATIENCE, 2 * self._patience + 3) if same else 0
         self._ceiling = self.limit
         # Back to what did well last; if it is that which fails now, far enough to find what does.
         self.limit = max(1, self._known if self._known < self.limit else 0, self.limit // 2)
-        self._known = 0
-        self._clean = 0
+        self._known = self._clean = 0
         self._epoch += 1
         self._good_since_cut = False
 
@@ -176,13 +169,11 @@ class Limiter:
         self.limit = min(self._most, self.limit + self._step)
 
     def _open_gate(self) -> None:
-        self._gate = 0.0  # Timers may come a little early by the clock.
+        self.gate = 0.0  # Timers may come a little early by the clock.
         self._admit()
 
     def _admit(self) -> None:
-        if not self._waiting or self.in_flight >= self.limit:
-            return
-        if self._gate > asyncio.get_running_loop().time():
+        if self._waiting and self.gate > asyncio.get_running_loop().time():
             return
         while self._waiting and self.in_flight < self.limit:
             turn = self._waiting.popleft()

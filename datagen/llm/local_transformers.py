@@ -17,32 +17,26 @@ from typing import Any
 import msgspec
 from PIL import Image, UnidentifiedImageError
 
-from datagen.errors import Corrupt, OutOfMemory, Provider, UsageError
+from datagen.errors import Corrupt, OutOfMemory, Provider
 from datagen.llm.chat import ChatRequest, Picture
 from datagen.llm.local import Answer, Question
-from datagen.llm.local_messages import chat_messages, has_pictures, read_frame, without_system
+from datagen.llm.messages import chat_messages, has_pictures, read_frame, without_system
 
 
 class TransformersModel:
     """A loaded model. Belongs to one thread."""
 
-    def __init__(
-        self, folder: Path, frames: Path, flag: str, sees: bool, stopped: threading.Event | None = None
-    ) -> None:
+    def __init__(self, folder: Path, frames: Path, sees: bool, stopped: threading.Event) -> None:
         """Load it, on the GPU when there is one. `stopped` ends a generation under way.
 
-        Raises UsageError, naming the flag, where the folder cannot be loaded.
+        Raises whatever the library does.
         """
         self._frames = frames
         self._sees = sees
-        self._stopped = stopped or threading.Event()
-        try:
-            self._speaker, self._model = _load(folder, sees)
-            self._tokenizer = self._speaker.tokenizer if sees else self._speaker
-            self._knows_system = _knows_system(self._speaker, sees)
-        except Exception as error:  # whatever the library makes of such a folder
-            text = " ".join(str(error).split())[:500]
-            raise UsageError(f"{flag} {folder}: cannot be loaded: {type(error).__name__}: {text}") from None
+        self._stopped = stopped
+        self._speaker, self._model = _load(folder, sees)
+        self._tokenizer = self._speaker.tokenizer if sees else self._speaker
+        self._knows_system = _knows_system(self._speaker, sees)
         self._tokenizer.padding_side = "left"
         self._tokenizer.pad_token = self._tokenizer.pad_token or self._tokenizer.eos_token
         added = self._tokenizer.added_tokens_decoder.values()
@@ -95,17 +89,12 @@ class TransformersModel:
 
     def _encode(self, requests: Sequence[ChatRequest]) -> dict[str, Any]:
         """Tensors of a batch, padded on the left."""
-        chats, pictures = [], []
+        chats, pictures, block = [], [], {"type": "image"}
         for request in requests:
-            shown: list[Image.Image] = []
-
-            def show(picture: Picture, shown: list[Image.Image] = shown) -> dict[str, Any]:
-                shown.append(self._picture(picture))
-                return {"type": "image"}
-
             told = request if self._knows_system else without_system(request)
-            chats.append(chat_messages(told, show, self._control_tokens, in_blocks=self._sees))
-            pictures.append(shown)
+            chats.append(chat_messages(told, lambda _: block, self._control_tokens, in_blocks=self._sees))
+            parts = [part for message in told.messages for part in message.parts]
+            pictures.append([self._picture(part) for part in parts if isinstance(part, Picture)])
         texts = self._speaker.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
         options: dict[str, Any] = {"padding": True, "return_tensors": "pt"}
         if any(pictures):
@@ -114,15 +103,10 @@ class TransformersModel:
         bos = self._tokenizer.bos_token
         options["add_special_tokens"] = self._sees and not (bos and texts[0].startswith(bos))
         inputs = self._speaker(text=texts, **options)
-        wanted = inputs.keys() if self._sees else ("input_ids", "attention_mask")
-        dtype = self._model.dtype
-        return {
-            name: inputs[name].to(self._model.device, dtype)
-            if inputs[name].is_floating_point()
-            else inputs[name].to(self._model.device)
-            for name in wanted
-            if hasattr(inputs[name], "to")
-        }
+        if not self._sees:
+            return {name: inputs[name].to(self._model.device) for name in ("input_ids", "attention_mask")}
+        placed = inputs.to(self._model.device, dtype=self._model.dtype)  # only fractions get this type
+        return {name: value for name, value in placed.items() if hasattr(value, "to")}
 
     def _picture(self, picture: Picture) -> Image.Image:
         try:
@@ -207,8 +191,9 @@ def _chooser(
     """
     import torch
 
-    # Drawn on the CPU, so that every device draws the same.
-    dice = [torch.Generator().manual_seed(_seed(request)) for request in requests]
+    # Drawn on the CPU, so that every device draws the same; by all that the answer depends on.
+    digests = [blake2b(msgspec.json.encode(request), digest_size=7).digest() for request in requests]
+    dice = [torch.Generator().manual_seed(int.from_bytes(digest)) for digest in digests]
 
     def choose(ids: Any, scores: Any) -> Any:
         scores = scores.float()
@@ -224,12 +209,6 @@ def _chooser(
     return choose
 
 
-def _seed(request: ChatRequest) -> int:
-    """A number for everything the answer depends on, `seed` and `sample` among it."""
-    digest = blake2b(msgspec.json.encode(request), digest_size=7).digest()
-    return int.from_bytes(digest)
-
-
 @contextmanager
 def _memory_watched() -> Iterator[None]:
     """Turns the library's ways of running out of memory into OutOfMemory."""
@@ -237,9 +216,8 @@ def _memory_watched() -> Iterator[None]:
 
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise OutOfMemory(f"the model needs more memory: {' '.join(str(error).split())[:200]}") from None
-    except RuntimeError as error:
-        if "allocate memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not known and "allocate memory" not in str(error):
             raise
         raise OutOfMemory(f"the model needs more memory: {' '.join(str(error).split())[:200]}") from None

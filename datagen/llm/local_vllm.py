@@ -6,34 +6,27 @@ Replies are held to the JSON Schema of their request by its structured outputs.
 """
 
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datagen.errors import Provider, UsageError
+from datagen.errors import Provider
 from datagen.llm.chat import Picture
-from datagen.llm.client_request import reply_schema
 from datagen.llm.local import Answer, Question
-from datagen.llm.local_messages import chat_messages, read_frame
+from datagen.llm.messages import chat_messages, read_frame
+from datagen.llm.replies import schema_text
 
 
 class VllmModel:
     """A loaded model. Belongs to one thread."""
 
-    def __init__(
-        self, folder: Path, frames: Path, flag: str, schemas: Callable[[str], bytes] = reply_schema
-    ) -> None:
-        """Load it. Raises UsageError, naming the flag, where the folder cannot be loaded."""
-        self._frames = frames
-        self._schemas = schemas
-        try:
-            from vllm import LLM
+    def __init__(self, folder: Path, frames: Path) -> None:
+        """Load it. Raises whatever vLLM does."""
+        from vllm import LLM
 
-            self._llm = LLM(model=str(folder), seed=0)
-            added = self._llm.get_tokenizer().added_tokens_decoder.values()
-        except Exception as error:  # whatever the library makes of such a folder
-            text = " ".join(str(error).split())[:500]
-            raise UsageError(f"{flag} {folder}: cannot be loaded: {type(error).__name__}: {text}") from None
+        self._frames = frames
+        self._llm = LLM(model=str(folder), seed=0)
+        added = self._llm.get_tokenizer().added_tokens_decoder.values()
         self._control_tokens = tuple(str(token) for token in added if token.special)
         self._structured = True
 
@@ -76,7 +69,7 @@ class VllmModel:
         request = question.request
         structured = None
         if self._structured and request.schema is not None:
-            structured = StructuredOutputsParams(json=self._schemas(request.schema).decode())
+            structured = StructuredOutputsParams(json=schema_text(request.schema).decode())
         return SamplingParams(
             temperature=request.temperature,
             max_tokens=question.max_tokens,

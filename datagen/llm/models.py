@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from typing import cast
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -11,9 +10,9 @@ from datagen.config import CallOptions
 from datagen.errors import UsageError
 from datagen.llm.batch import FOLDER_SCHEME, open_batch_client
 from datagen.llm.chat import Asks
-from datagen.llm.client import KEY_VARIABLE, Client, ClientLimits
-from datagen.llm.local import LocalClient
-from datagen.llm.local_model import LOCAL_BACKENDS, LocalBackend, check_local, model_identity
+from datagen.llm.client import Client, ClientLimits
+from datagen.llm.client_address import KEY_VARIABLE
+from datagen.llm.local import LOCAL_BACKENDS, LocalClient, check_local, model_identity
 from datagen.llm.prompts import load_prompt
 
 _PROMPTS = {
@@ -86,28 +85,24 @@ def open_clients(models: Models, frames: Path, batches: Path, calls: CallOptions
     `batches` is the folder that remembers batches under way. The key comes from the environment and stays
     inside the client.
     """
-    clients: dict[str, Asks] = {}
-    for kind in _PROMPTS:
-        url, folder = getattr(models, f"{kind}_url"), getattr(models, f"{kind}_folder")
-        if url:
-            same = clients and (url, folder) == (models.vlm_url, models.vlm_folder)
-            clients[kind] = (
-                clients["vlm"] if same else _open(kind, url, folder, models, frames, batches, calls)
-            )
-    return clients
-
-
-def _open(
-    kind: str, url: str, folder: str | None, models: Models, frames: Path, batches: Path, calls: CallOptions
-) -> Asks:
     key = os.environ.get(KEY_VARIABLE)
-    if folder is not None:
-        return LocalClient(cast(LocalBackend, url), Path(folder), frames, f"--{kind}-model")
-    if models.batch or url.startswith(FOLDER_SCHEME):
-        return open_batch_client(url, key, frames, batches, file_urls=models.file_urls)
     limits = ClientLimits(
         max_in_flight=models.max_in_flight,
         call_seconds=calls.call_seconds,
         budget_seconds=calls.budget_seconds,
     )
-    return Client(url, key, frames, limits, file_urls=models.file_urls)
+
+    def opened(kind: str, url: str, folder: str | None) -> Asks:
+        if folder is not None:
+            return LocalClient(url, Path(folder), frames, f"--{kind}-model")
+        if models.batch or url.startswith(FOLDER_SCHEME):
+            return open_batch_client(url, key, frames, batches, file_urls=models.file_urls)
+        return Client(url, key, frames, limits, file_urls=models.file_urls)
+
+    clients: dict[str, Asks] = {}
+    for kind in _PROMPTS:
+        url, folder = getattr(models, f"{kind}_url"), getattr(models, f"{kind}_folder")
+        if url:
+            same = clients and (url, folder) == (models.vlm_url, models.vlm_folder)
+            clients[kind] = clients["vlm"] if same else opened(kind, url, folder)
+    return clients

@@ -18,22 +18,18 @@ _DOWN = (0, 502, 503, 504)
 """Statuses of an endpoint that is not there: none at all, or those of a gateway before it."""
 
 
-def preflight_requests(models: Models) -> list[tuple[str, ChatRequest]]:
-    """URL and request of each call: one for each model behind HTTP, none where calls go in batches."""
-    asked = dict.fromkeys([(models.llm_url, models.llm_model), (models.vlm_url, models.vlm_model)])
-    return [
-        (url, _request(model))
-        for url, model in asked
-        if url and model and url.lower().startswith(("http://", "https://")) and not models.batch
-    ]
-
-
 async def preflight(models: Models, key: str | None) -> list[tuple[ChatRequest, ChatReply | Failure]]:
-    """Ask each endpoint whether it is there; a failure returned is no reason to stop.
+    """Ask each model behind HTTP whether it is there; a failure returned is no reason to stop.
 
     Takes some 10 s at most. Raises UsageError for a wrong key, an unknown model, and where nothing answers.
     """
-    calls = preflight_requests(models)
+    messages = (Message("user", (Text("Reply with the word OK."),)),)
+    named = dict.fromkeys([(models.llm_url, models.llm_model), (models.vlm_url, models.vlm_model)])
+    calls = [
+        (url, ChatRequest(model=model, messages=messages, max_tokens=_MAX_TOKENS, prompt=PREFLIGHT))
+        for url, model in named
+        if url and model and url.lower().startswith(("http://", "https://")) and not models.batch
+    ]
     outcomes = await asyncio.gather(*(_call(url, key, request) for url, request in calls))
     return [(request, outcome) for (_, request), outcome in zip(calls, outcomes, strict=True)]
 
@@ -59,8 +55,3 @@ def _is_down(failure: Failure) -> bool:
     """Whether nothing is there. What only takes its time or is busy may come round while videos are read."""
     tries = [attempt for attempt in failure.attempts if isinstance(attempt, Attempt)]
     return all(t.status in _DOWN and t.seconds < _LIMITS.call_seconds for t in tries)
-
-
-def _request(model: str) -> ChatRequest:
-    messages = (Message("user", (Text("Reply with the word OK."),)),)
-    return ChatRequest(model=model, messages=messages, max_tokens=_MAX_TOKENS, prompt=PREFLIGHT)

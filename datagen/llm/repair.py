@@ -62,32 +62,33 @@ async def all_of(tasks: Iterable[Awaitable[T]]) -> list[T]:
     return done
 
 
-async def ask_checked(request: ChatRequest, check: Check, ask: Ask) -> tuple[Any, tuple[Fault, ...]]:
-    """The reply's value and the faults that are left in it after repair.
-
-    Of a round after which there are not fewer faults the replacements are not taken, and it is the last.
-    Raises Invalid where no reply could be read, and Provider and Refused as `ask` does.
-    """
-    value, faults, _ = await ask_traced(request, check, ask)
-    return value, faults
-
-
 async def ask_traced(
     request: ChatRequest, check: Check, ask: Ask, role: Role = "wrote"
 ) -> tuple[Any, tuple[Fault, ...], Trace]:
-    """The same, and the calls that the value comes from. A failure raised has those that led to it."""
+    """The reply's value, the faults left in it after repair, and the calls that the value comes from.
+
+    Of a round after which there are not fewer faults the replacements are not taken, and it is the last.
+    Raises Invalid where no reply could be read, and Provider and Refused as `ask` does, all with the calls
+    that led to it.
+    """
     prompt = load_prompt("repair")
     trace: Trace = ()
 
-    async def noted(asked: ChatRequest) -> ChatReply:
+    async def read(asked: ChatRequest) -> tuple[Any, tuple[Fault, ...], ChatReply]:
+        nonlocal trace
         try:
-            return await ask(asked)
+            reply = await ask(asked)
         except Failure as failure:
-            failure.calls = (*(call for _, call in trace), _call(asked, failure.call_id, "", role))
+            failure.calls = (*all_calls(trace), _call(asked, failure.call_id, "", role))
             raise
+        trace = (*trace, ("", _call(asked, reply.id, reply.model, role)))
+        try:
+            value = parse_reply(reply.text, request.schema or "")
+        except Invalid as failure:
+            return None, (Fault("", "format", "", str(failure)),), reply
+        return value, tuple(check(value)), reply
 
-    value, faults, reply = await _ask(request, check, noted)
-    trace = (("", _call(request, reply.id, reply.model, role)),)
+    value, faults, reply = await read(request)
     for _ in range(_ROUNDS):
         if not faults:
             break
@@ -95,8 +96,7 @@ async def ask_traced(
             retry = _follow_up(request, reply.text, prompt, faults, whole=True)
             if reply.finish_reason == "length":
                 retry = replace(retry, max_tokens=2 * request.max_tokens)
-            value, faults, reply = await _ask(retry, check, noted)
-            trace = (*trace, ("", _call(retry, reply.id, reply.model, role)))
+            value, faults, reply = await read(retry)
             if value is None:
                 break
             continue
@@ -107,7 +107,7 @@ async def ask_traced(
         value, faults, trace = mended, left, (*trace, *given)
     if value is None:
         failure = Invalid(f"{request.prompt}: no readable reply after a repair: {faults[0].allowed}")
-        failure.calls = tuple(call for _, call in trace)
+        failure.calls = all_calls(trace)
         raise failure
     return value, faults, trace
 
@@ -151,15 +151,6 @@ def _call(request: ChatRequest, id: str, served: str, role: Role) -> Call:
         model=request.model,
         served=served,
     )
-
-
-async def _ask(request: ChatRequest, check: Check, ask: Ask) -> tuple[Any, tuple[Fault, ...], ChatReply]:
-    reply = await ask(request)
-    try:
-        value = parse_reply(reply.text, request.schema or "")
-    except Invalid as failure:
-        return None, (Fault("", "format", "", str(failure)),), reply
-    return value, tuple(check(value)), reply
 
 
 async def _mend(

@@ -10,10 +10,9 @@ import re
 from functools import cache
 from typing import Any, NoReturn
 
-import msgspec
 from jsonschema_rs import Draft202012Validator
 
-from datagen.errors import Invalid
+from datagen.errors import Invalid, UsageError
 from datagen.resources import resource
 
 _MOST_CHARACTERS = 1_000_000
@@ -51,16 +50,18 @@ def check_schema(value: Any, schema: str) -> None:
         raise Invalid(f"reply{place}: {error.message[:200]}")
 
 
-def schema_of(name: str) -> dict[str, Any]:
-    """The JSON Schema of a reply by name, such as `caption` or `judge`."""
-    path = resource("schemas") / "replies" / f"{name}.json"
-    found: dict[str, Any] = msgspec.json.decode(path.read_bytes())
-    return found
+@cache
+def schema_text(name: str) -> bytes:
+    """The JSON Schema of a reply by name, such as `caption`. Raises UsageError where there is none."""
+    try:
+        return (resource("schemas") / "replies" / f"{name}.json").read_bytes()
+    except OSError:
+        raise UsageError(f"schemas/replies/{name}.json: no such schema of replies") from None
 
 
 @cache
 def _validator(name: str) -> Draft202012Validator:
-    return Draft202012Validator(schema_of(name))
+    return Draft202012Validator(json.loads(schema_text(name)))
 
 
 def _body(text: str) -> str:

@@ -1,12 +1,23 @@
-"""Questions and replies made by rule: their text, their evidence and their times."""
+"""Questions and replies made by rule: their text, their evidence and their times; and questions to which
+silence is right, since nothing annotated, said or measured answers them.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from datagen.llm.rule_topics import Line
-from datagen.llm.text import as_sentence, count_words, fit, normalised
-from datagen.llm.wordings import say, wording_id
+from msgspec.structs import replace
+
+from datagen.llm.rule_topics import Line, akin
+from datagen.llm.text import as_sentence, content, count_words, fit, normalised, tokens
+from datagen.llm.wordings import fraction, pick, say, wording_id, wordings
 from datagen.records import Answer, Question, Rejection, Segment
+
+_SILENT_SHARE = 1 / 4
+"""Share of the nQnA videos in which one question is met with silence."""
+_SWAP_SHARE = 1 / 8
+"""Share of the 1QnA videos that have a second dialogue, on what never comes."""
+Absent = tuple[str, str] | None
+"""Wording and value of something that never comes; None where nothing is known to be absent."""
 
 
 class Material(NamedTuple):
@@ -68,19 +79,7 @@ def make_answers(
         detail = f"no sentence or clause ends within {material.max_words} words of {long!r}"
         material.rejected.append(Rejection("synthesize", material.video_id, segment.id, "Rejected", detail))
         return []
-    return [
-        Answer(
-            text=text,
-            evidence=(segment.id,),
-            evidence_start=segment.start,
-            evidence_end=min(segment.end, max(line.end for line in lines)),
-            reply_start=segment.start,
-            reply_end=segment.end,
-            modality=lines[0].modality,
-            wording=wording_id(wording) if wording else "",
-            keys=_keys(lines),
-        )
-    ]
+    return [_answer(material, lines, text, wording, segment.start, segment.end)]
 
 
 def make_immediate(material: Material, place: int, past: Sequence[Line], wording: str) -> list[Answer]:
@@ -94,23 +93,33 @@ def make_immediate(material: Material, place: int, past: Sequence[Line], wording
     text = _reply(material, chosen, wording, place) if chosen else None
     if text is None:
         return []
-    cited = [material.segments[i] for i in sorted({line.place for line in chosen})]
-    ends = [min(material.segments[line.place].end, line.end) for line in chosen]
-    asked = material.segments[place]
-    return [
-        Answer(
-            text=text,
-            evidence=tuple(segment.id for segment in cited),
-            evidence_start=cited[0].start,
-            evidence_end=max(ends),
-            reply_start=ask_time(material.segments, place),
-            reply_end=asked.end,
-            immediate=True,
-            modality=chosen[0].modality,
-            wording=wording_id(wording),
-            keys=_keys(chosen),
-        )
-    ]
+    asked_at, asked_in = ask_time(material.segments, place), material.segments[place]
+    return [_answer(material, chosen, text, wording, asked_at, asked_in.end, immediate=True)]
+
+
+def _answer(
+    material: Material,
+    lines: Sequence[Line],
+    text: str,
+    wording: str | None,
+    reply_start: float,
+    reply_end: float,
+    *,
+    immediate: bool = False,
+) -> Answer:
+    cited = [material.segments[i] for i in sorted({line.place for line in lines})]
+    return Answer(
+        text=text,
+        evidence=tuple(segment.id for segment in cited),
+        evidence_start=cited[0].start,
+        evidence_end=max(min(material.segments[line.place].end, line.end) for line in lines),
+        reply_start=reply_start,
+        reply_end=reply_end,
+        immediate=immediate,
+        modality=lines[0].modality,
+        wording=wording_id(wording) if wording else "",
+        keys=_keys(lines),
+    )
 
 
 def _keys(lines: Sequence[Line]) -> tuple[str, ...]:
@@ -148,9 +157,33 @@ def distinct(lines: Sequence[Line]) -> list[Line]:
     return list(found.values())
 
 
-def by_segment(lines: Sequence[Line]) -> list[tuple[int, list[Line]]]:
-    """The lines of each segment that has any, by its number."""
-    found: dict[int, list[Line]] = {}
-    for line in lines:
-        found.setdefault(line.place, []).append(line)
-    return sorted(found.items())
+def silent_number(material: Material, count: int) -> int | None:
+    """Which of so many questions is to be met with silence: never the first, in most videos none."""
+    if count < 2 or fraction(*material.key, "never") >= _SILENT_SHARE:
+        return None
+    return pick(range(1, count), *material.key, "silent")
+
+
+def make_silence(material: Material, place: int, absent: Absent, key: tuple[object, ...]) -> Question | None:
+    """A question asked in segment number `place` and met with silence, of a kind that can be told true."""
+    made = []
+    if absent and "never" in material.shapes:
+        made.append(make_question(material, place, *absent, "never", ()))
+    if "stop" in material.shapes:
+        made.append(make_question(material, place, "stop", "", "stop", ()))
+    # What was said may answer anything, in other words; what was written tells what is seen.
+    if "unanswerable" in material.shapes and material.kind in ("step", "narration"):
+        known = {word for line in material.lines for word in tokens(line.text)}
+        texts = wordings()["unanswerable"]
+        texts = tuple(text for text in texts if not any(akin(word, known) for word in content(tokens(text))))
+        if texts:
+            asked = make_question(material, place, "unanswerable", "", "unanswerable", ())
+            made.append(replace(asked, text=pick(texts, *key)))
+    return pick(made, *key, "silence") if made else None
+
+
+def make_swap(material: Material, absent: Absent) -> Question | None:
+    """A question asked at the start of a video that has nothing to do with it, in some of the videos."""
+    if not absent or "swap" not in material.shapes or fraction(*material.key, "swap") >= _SWAP_SHARE:
+        return None
+    return make_question(material, -1, *absent, "swap", ())

@@ -208,13 +208,10 @@ def _colour_change(levels: list[str]) -> str:
 
 
 def _motion_change(levels: list[str]) -> str:
-    if len(levels) == 1:
-        return f"motion_{levels[0]}"
     first, last = levels[0], levels[-1]
+    if len(levels) == 1:
+        return f"motion_{first}"
     if first == last:
         return "motion_unsteady"
-    if last == "lively":
-        return "motion_begins"
-    if last == "still":
-        return "motion_ends"
-    return "motion_grows" if first == "still" else "motion_calms"
+    grown = "motion_grows" if first == "still" else "motion_calms"
+    return {"lively": "motion_begins", "still": "motion_ends"}.get(last, grown)

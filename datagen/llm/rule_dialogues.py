@@ -11,25 +11,26 @@ Shapes that cannot be told true without a model (monitor, realtime, follow_up) a
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Literal
 
 from datagen.config import DialogueOptions
 from datagen.llm.rule_answers import (
+    Absent,
     Material,
-    by_segment,
     distinct,
     make_answers,
     make_immediate,
     make_question,
+    make_silence,
+    make_swap,
+    silent_number,
 )
 from datagen.llm.rule_captions import describe, share_out
-from datagen.llm.rule_silences import Absent, make_silence, make_swap, silent_number
 from datagen.llm.rule_topics import Line, Topic, find_topics, lines_of, never
 from datagen.llm.text import normalised
 from datagen.llm.wordings import fraction
 from datagen.records import (
-    Answer,
     Caption,
     Dialogue,
     Narration,
@@ -44,6 +45,8 @@ _RECALL_SHARE = 1 / 4
 """Share of the later questions that ask what has been so far, although something could be waited for."""
 _COUNT_SHARE = 1 / 2
 """Share of the questions waiting for what comes repeatedly that want it counted."""
+_REPLIES = {"detect_mention": "said", "detect_event": "detected", "detect_mistake": "detected_mistake"}
+"""Wordings of replies by those of questions."""
 
 
 def rule_dialogues(
@@ -58,7 +61,10 @@ def rule_dialogues(
     key = (seed, video.id)
     shared, lost = share_out(segments, narrations)
     written = lines_of(shared)
-    material = _material(segments, captions, written, narrations, options, key, video.id)
+    lines, about = _told(written, narrations, captions)
+    material = Material(
+        segments, lines, about, frozenset(options.shapes), options.max_reply_words, key, video.id, []
+    )
     absent = never([*written, *lines_of([lost])], captions, *key)
     one = options.type == "1qna" or (options.type == "mixed" and fraction(*key, "type") < 0.5)
     mistakes = [i for i, own in enumerate(shared) if any(n.mistake for n in own)]
@@ -94,26 +100,15 @@ def _dialogue(video: Video, kind: Literal["1QnA", "nQnA"], questions: Sequence[Q
     )
 
 
-def _material(
-    segments: tuple[Segment, ...],
-    captions: tuple[Caption, ...],
-    written: list[Line],
-    narrations: tuple[Narration, ...],
-    options: DialogueOptions,
-    key: tuple[object, ...],
-    video_id: str,
-) -> Material:
+def _told(
+    written: list[Line], narrations: Sequence[Narration], captions: Sequence[Caption]
+) -> tuple[list[Line], str]:
+    """The sentences that narrate a video, and what kind they are of."""
     visual = [line for line in written if line.modality == "visual"]
     steps = [n.kind == "step" for n in narrations if n.modality == "visual"]
     if visual:
-        lines, kind = visual, "step" if 2 * sum(steps) > len(steps) else "narration"
-    elif written:
-        lines, kind = written, "speech"
-    else:
-        lines, kind = _measured_news(captions), "pixels"
-    return Material(
-        segments, lines, kind, frozenset(options.shapes), options.max_reply_words, key, video_id, []
-    )
+        return visual, "step" if 2 * sum(steps) > len(steps) else "narration"
+    return (written, "speech") if written else (_measured_news(captions), "pixels")
 
 
 def _measured_news(captions: Sequence[Caption]) -> list[Line]:
@@ -140,12 +135,12 @@ def _narrate(material: Material, stop: int) -> Question | None:
         return None
     told: set[str] = set()
     answers = []
-    for place, lines in by_segment(material.lines):
+    for place, group in groupby(material.lines, key=lambda line: line.place):
         if place >= stop:
             break
-        new = [line for line in distinct(lines) if normalised(line.text) not in told]
-        if material.kind == "pixels":
-            new = lines
+        new = list(group)
+        if material.kind != "pixels":
+            new = [line for line in distinct(new) if normalised(line.text) not in told]
         told |= {normalised(line.text) for line in new}
         wording = "said" if material.kind == "speech" else None
         answers += make_answers(material, place, new, wording) if new else []
@@ -236,10 +231,26 @@ def _wait(
     if not topic:
         return None
     used.add(topic.id)
-    counted = "count" in material.shapes and _is_countable(topic, place, stop)
-    if counted and (_kind(topic) not in material.shapes or fraction(*key, "count") < _COUNT_SHARE):
-        return _count(material, topic, place, stop)
-    return _detect(material, topic, place, stop) if _kind(topic) in material.shapes else None
+    kind, asked = _kind(topic), topic.wording
+    told = _REPLIES.get(asked)
+    countable = "count" in material.shapes and _is_countable(topic, place, stop)
+    if countable and (kind not in material.shapes or fraction(*key, "count") < _COUNT_SHARE):
+        kind, asked, told = "count", "count_event", "counted"
+    if kind not in material.shapes:
+        return None
+    past = [line for i in sorted(topic.hits) if i < place for line in topic.hits[i]]
+    so_far = "said_so_far" if past and past[0].modality == "audio" else "so_far"
+    answers = make_immediate(material, place, past, so_far)
+    active = [i for i in sorted(topic.hits) if place < i < stop]
+    for number, i in enumerate(active, 1):
+        given = make_answers(material, i, distinct(topic.hits[i]), told, number)
+        # A question of which one reply is missing would teach silence where it is wrong.
+        if not given:
+            return None
+        answers += given
+    # The sentences that the question repeats a part of.
+    named = [line for i in sorted(topic.hits) for line in topic.hits[i]] if topic.value else []
+    return make_question(material, place, asked, topic.value, kind, tuple(answers), named)
 
 
 def _choose(
@@ -263,32 +274,6 @@ def _choose(
     return min(fitting, key=rank, default=None)
 
 
-def _detect(material: Material, topic: Topic, place: int, stop: int) -> Question | None:
-    """A question that waits for a topic, or None if one of its answers cannot be given in so few words."""
-    wording = {"detect_mention": "said", "detect_event": "detected", "detect_mistake": "detected_mistake"}
-    answers: list[Answer] = []
-    past = [line for i in sorted(topic.hits) if i < place for line in topic.hits[i]]
-    if past:
-        answers += make_immediate(
-            material, place, past, "said_so_far" if past[0].modality == "audio" else "so_far"
-        )
-    for i in sorted(topic.hits):
-        if place < i < stop:
-            given = make_answers(material, i, distinct(topic.hits[i]), wording.get(topic.wording))
-            # A question of which one reply is missing would teach silence where it is wrong.
-            if not given:
-                return None
-            answers += given
-    return make_question(
-        material, place, topic.wording, topic.value, _kind(topic), tuple(answers), _named(topic)
-    )
-
-
-def _named(topic: Topic) -> list[Line]:
-    """The sentences that a question on the topic repeats a part of."""
-    return [line for i in sorted(topic.hits) for line in topic.hits[i]] if topic.value else []
-
-
 def _is_countable(topic: Topic, place: int, stop: int) -> bool:
     """Whether an event comes several times, all while the question is active, and each is told apart."""
     hits = sorted(topic.hits)
@@ -296,18 +281,6 @@ def _is_countable(topic: Topic, place: int, stop: int) -> bool:
     apart = all(later - earlier > 1 for earlier, later in pairwise(hits))
     alone = all(len(topic.hits[i]) == 1 for i in hits)
     return topic.wording == "detect_event" and len(active) > 1 and min(hits) > place and apart and alone
-
-
-def _count(material: Material, topic: Topic, place: int, stop: int) -> Question | None:
-    """A question that wants a topic counted, or None as above."""
-    answers: list[Answer] = []
-    active = [i for i in sorted(topic.hits) if place < i < stop]
-    for number, i in enumerate(active, 1):
-        given = make_answers(material, i, topic.hits[i], "counted", number)
-        if not given:
-            return None
-        answers += given
-    return make_question(material, place, "count_event", topic.value, "count", tuple(answers), _named(topic))
 
 
 def _recall(material: Material, place: int) -> Question | None:

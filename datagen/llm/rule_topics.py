@@ -12,24 +12,11 @@ from datagen.llm.wordings import fraction, say, wordings
 from datagen.records import Caption, Modality, Narration
 
 _ARTICLES = ("the", "a", "an")
-_COLOURS = (
-    "red",
-    "orange",
-    "yellow",
-    "green",
-    "cyan",
-    "blue",
-    "purple",
-    "pink",
-    "brown",
-    "black",
-    "grey",
-    "white",
-)
+_COLOURS = "red orange yellow green cyan blue purple pink brown black grey white"
 _NO_THINGS = "end top side bottom middle front rest amount bit lot time number beginning"
 """Nouns that nothing can be done with."""
 _AWAITED = {
-    "detect_colour": set(_COLOURS),
+    "detect_colour": set(_COLOURS.split()),
     "detect_light": {"dark", "bright"},
     "detect_motion": {"lively"},
     "detect_stillness": {"still"},
@@ -122,7 +109,7 @@ def never(lines: Sequence[Line], captions: Sequence[Caption], *key: object) -> t
     """(wording, value) of something that nobody wrote or said, or that was measured to be absent."""
     if not lines:
         shown = {colour for caption in captions for colour in caption.traits.get("colour", "").split(" to ")}
-        return _first("detect_colour", [c for c in _COLOURS if c not in shown], key)
+        return _first("detect_colour", [c for c in _COLOURS.split() if c not in shown], key)
     words = {token for line in lines for token in tokens(line.text)}
     if sum(word.isascii() for word in words) < 0.9 * len(words):
         return None

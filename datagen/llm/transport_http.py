@@ -50,19 +50,14 @@ class ResponseReader:
             raise Broken(f"reply larger than {self._max} bytes")
         if self._length is None or len(self._data) < self._length:
             return None
-        self._body = self._data[: self._length]
-        del self._data[: self._length]
-        return self._complete()
+        self.reusable = self._keep_alive and len(self._data) == self._length
+        return Response(self._status, self._headers, bytes(self._data[: self._length]))
 
     def end(self) -> Response:
         """The other side has closed: the response, where closing is what ends it. Raises Broken."""
         if self._status and self._length is None and not self._chunked:
             return Response(self._status, self._headers, bytes(self._data))
         raise Broken("connection closed within the reply" if self.began else "connection closed unanswered")
-
-    def _complete(self) -> Response:
-        self.reusable = self._keep_alive and not self._data
-        return Response(self._status, self._headers, bytes(self._body))
 
     def _read_head(self) -> bool:
         end = self._data.find(b"\r\n\r\n")

@@ -3,14 +3,12 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from fractions import Fraction
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
 import av
-from av.codec.context import ThreadType
+from av.codec.context import Flags, ThreadType
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Discard, Disposition
@@ -18,51 +16,22 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from datagen.errors import Corrupt, OutOfMemory
-from datagen.media.clock import EPSILON, Clock
+from datagen.media.clock import EPSILON, Clock, stamps_of
+from datagen.media.edits import stands_still
 from datagen.media.lookahead import Lookahead, Unsure
+from datagen.media.reading import Reading
 
 _READ_ATTEMPTS = 10
 _PLAYLISTS = {"hls", "concat", "dash", "imf", "sdp", "rtsp", "webm_dash_manifest"}
 _STILLS = {"image2", "ico"}
+_GUESSING = {
+    *("flv1", "h263", "h263p", "mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3"),
+    *("rv10", "rv20", "vc1", "wmv1", "wmv2", "wmv3"),
+}
+"""Their decoders make pictures up where the first ones rest on others that are not there."""
+_JOINABLE = 0x200
+"""Flag of formats whose files may be put one behind the other: AVFMT_TS_DISCONT in FFmpeg's avformat.h."""
 _COVERS = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
-
-
-@dataclass
-class Reading:
-    """What becomes known while the pictures of a video are read; complete when they are through."""
-
-    duration: float = 0.0
-    """Seconds from the start of what was asked for to the end of the last readable picture."""
-    aspect: Fraction | None = None
-    """Width of a stored pixel, its height being 1."""
-    claimed: float = 0.0
-    """Seconds the file says its pictures last; 0 where it does not say."""
-    leeway: float = 0.5
-    """Seconds by which that claim may be off in a sound file."""
-    reached_end: bool = False
-    """The pictures go on at least to the end that was asked for."""
-    bad_packets: int = 0
-    first_bad: float | None = None
-    """Seconds after the first picture, where known."""
-    stopped: str | None = None
-    """Why the file could not be read to its end."""
-
-    def forget(self) -> None:
-        """Start to count damage again, as reading begins again elsewhere."""
-        self.bad_packets, self.first_bad, self.stopped = 0, None, None
-
-    def damage(self, start: float, end: float | None) -> str | None:
-        """In words, why only a part of what was asked for could be read; None if all of it was."""
-        found = []
-        if self.bad_packets:
-            first = "" if self.first_bad is None else f", the first at {self.first_bad:.1f} s"
-            found.append(f"{self.bad_packets} packets could not be decoded{first}")
-        wanted = (min(end, self.claimed) if end is not None else self.claimed) - start
-        if not self.reached_end and self.duration < wanted - self.leeway:
-            found.append(f"ends early: {self.duration:.1f} of {wanted:.1f} s are readable")
-        elif self.stopped:
-            found.append(f"reading stopped at {self.duration:.1f} s: {self.stopped}")
-        return "; ".join(found) or None
 
 
 @contextmanager
@@ -86,9 +55,13 @@ def open_video(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
         if kinds & _STILLS or container.format.name.endswith("_pipe"):
             raise Corrupt(f"{name}: a still picture ({container.format.name}), not a video")
         stream = _choose(container, name)
+        if "mov" in kinds and stands_still(path, stream.index):
+            raise Corrupt(f"{name}: its edit list holds pauses, which cannot be followed; encode it anew")
         for other in container.streams:
             if other is not stream:
                 other.discard = Discard.all
+        # Else the left edge is cropped only as far as suits the processor.
+        stream.codec_context.flags |= Flags.unaligned
         stream.codec_context.thread_count = 1
         stream.codec_context.thread_type = ThreadType.NONE
         yield container, stream
@@ -124,7 +97,10 @@ def _choose(container: InputContainer, name: str) -> VideoStream:
     ]
     if usable:
         default = Disposition.default
-        return max(usable, key=lambda s: (bool(s.disposition & default), s.width * s.height, -s.index))
+        # One of a single picture is a cover that nobody has marked as such.
+        return max(
+            usable, key=lambda s: (s.frames != 1, bool(s.disposition & default), s.width * s.height, -s.index)
+        )
     if not container.streams.video:
         raise Corrupt(f"{name}: has no video stream")
     if all(stream.disposition & _COVERS for stream in container.streams.video):
@@ -136,8 +112,10 @@ def claimed_duration(container: InputContainer, stream: VideoStream, first: floa
     """Seconds that the file says its pictures last (0 if unknown), and by how much that may be off.
 
     `first` is the stamp of the first picture in seconds. Matroska has no length of a stream, but its
-    writers note the end of each as a tag, DURATION.
+    writers note the end of each as a tag, DURATION. What is said of bare streams of pictures is guesswork.
     """
+    if stamps_of(container, stream) == "none":
+        return 0.0, 0.0
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base), 0.5
     tag = re.fullmatch(r"(\d{1,4}):(\d\d):(\d\d\.\d{1,9})", stream.metadata.get("DURATION", ""))
@@ -154,25 +132,29 @@ def claimed_duration(container: InputContainer, stream: VideoStream, first: floa
 def decode_packet(packet: Any, reading: Reading) -> list[VideoFrame]:
     """The pictures a packet completes; a packet that cannot be decoded is counted and skipped."""
     try:
-        return list(packet.decode())
+        pictures = list(packet.decode())
+        reading.flawed += sum(picture.is_corrupt for picture in pictures)
+        return pictures
     except av.error.MemoryError:
         raise OutOfMemory("no memory left while decoding") from None
     except FFmpegError:
         if packet.size:
-            if not reading.bad_packets:
-                stamp = packet.pts if packet.pts is not None else packet.dts
-                reading.first_bad = None if stamp is None else float(stamp * packet.time_base)
-            reading.bad_packets += 1
+            reading.lose(packet)
         return []
 
 
-def _packets(container: InputContainer, stream: VideoStream, reading: Reading) -> Iterator[Any]:
+def packets_of(container: InputContainer, stream: VideoStream, reading: Reading) -> Iterator[Any]:
+    """The packets of a stream from where the container stands, and an empty one at the end."""
     failed, reason = 0, None
     while failed < _READ_ATTEMPTS:
         try:
             for packet in container.demux(stream):
                 failed = 0
+                reading.flawed += packet.is_corrupt
                 yield packet
+            return
+        except IndexError:
+            # PyAV stumbles at the end, ours being through, over streams that began later than the others.
             return
         except FFmpegError as error:
             # Some formats can be read on behind a hole; others fail in the same place for ever.
@@ -185,9 +167,17 @@ def decode(
     container: InputContainer, stream: VideoStream, reading: Reading, lookahead: Lookahead | None = None
 ) -> Iterator[VideoFrame]:
     """The pictures from where the container stands, in order of display; all, or all that may be needed."""
-    packets = _packets(container, stream, reading)
+    packets = packets_of(container, stream, reading)
+    before, sound = None, stream.codec_context.codec.canonical_name not in _GUESSING
     for packet in packets if lookahead is None else lookahead.follow(packets):
+        if before is not None and _leaps(before, packet):
+            yield from stream.codec_context.decode(None)
+            stream.codec_context.flush_buffers()
+        before = packet
         pictures = decode_packet(packet, reading)
+        while not sound and pictures and not (sound := pictures[0].key_frame):
+            del pictures[0]
+            reading.lose(packet)
         if lookahead is not None:
             lookahead.check(pictures, reading.bad_packets > 0)
         yield from pictures
@@ -196,6 +186,12 @@ def decode(
             yield from stream.codec_context.decode(None)
     if lookahead is not None and lookahead.owed:
         raise Unsure("the pictures end before one that a frame shows")
+
+
+def _leaps(before: Any, packet: Any) -> bool:
+    """Whether an edit list leads elsewhere: the decoder must not take the packet for what comes next."""
+    edited = packet.is_keyframe and (before.is_discard or packet.is_discard)
+    return edited and None not in (before.dts, packet.dts) and packet.dts < before.dts
 
 
 def read_pictures(
@@ -210,12 +206,14 @@ def read_pictures(
     """
     name = Path(path).name
     with open_video(path) as (container, stream):
-        lookahead = None if interval is None else Lookahead(stream, interval, start, end)
+        stamps = stamps_of(container, stream)
+        told = stamps == "display"
+        lookahead = Lookahead(stream, interval, start, end) if told and interval is not None else None
         frames = decode(container, stream, reading, lookahead)
         first = next(frames, None)
         if first is None:
             raise Corrupt(f"{name}: not one picture can be decoded")
-        clock = Clock(stream, first)
+        clock = Clock(stream, first, stamps)
         if lookahead is not None:
             lookahead.begin(first)
         reading.aspect = stream.sample_aspect_ratio
@@ -224,13 +222,22 @@ def read_pictures(
         if start <= EPSILON:
             yield from _clip(chain([first], frames), clock, start, end, reading, name, lookahead)
             return
-        sought = None if first.pts is None else _seek(container, stream, clock, start, reading, lookahead)
+        seekable = told and first.pts is not None and _unbroken(container, stream, clock)
+        sought = _seek(container, stream, clock, start, reading, lookahead) if seekable else None
         if sought is not None:
             yield from _clip(sought, clock, start, end, reading, name, lookahead)
             return
     reading.forget()
     with open_video(path) as (container, stream):
         yield from _clip(decode(container, stream, reading), clock, start, end, reading, name)
+
+
+def _unbroken(container: InputContainer, stream: VideoStream, clock: Clock) -> bool:
+    """Whether a time stands for one place in the file: recordings may have been joined, each with its own."""
+    if not container.format.flags & _JOINABLE:
+        return True
+    due = [packet.dts for packet in packets_of(container, stream, Reading()) if packet.size]
+    return None not in due and all(0 < late - early <= clock.longest for early, late in pairwise(due))
 
 
 def _seek(
@@ -258,8 +265,19 @@ def _seek(
             if found.pts is None or found.pts > wanted:
                 break
             if found.key_frame:
+                reading.forget()
                 return chain([found], frames)
     return None
+
+
+def _timed(
+    frames: Iterator[VideoFrame], clock: Clock, lookahead: Lookahead | None
+) -> Iterator[tuple[float, VideoFrame]]:
+    for frame in frames:
+        timed = clock.times(frame)
+        if not timed and lookahead is not None:
+            raise Unsure("a picture comes too late to be shown")
+        yield from timed
 
 
 def _clip(
@@ -272,13 +290,8 @@ def _clip(
     lookahead: Lookahead | None = None,
 ) -> Iterator[tuple[float, VideoFrame]]:
     shown = last = None
-    for frame in frames:
-        stamp = clock.time(frame)
-        if stamp is None:
-            if lookahead is not None:
-                raise Unsure("a picture comes too late to be shown")
-            continue
-        last, time = frame, round(stamp - start, 6)
+    for stamp, last in _timed(frames, clock, lookahead):
+        time = round(stamp - start, 6)
         if end is not None and time >= end - start - EPSILON:
             reading.reached_end = True
             break
@@ -290,7 +303,8 @@ def _clip(
             shown = None
         yield time, last
     pictures = lookahead.pictures if lookahead is not None and lookahead.origin is not None else None
-    length = clock.end(last, pictures) - start if last is not None else 0.0
+    length = clock.end(pictures) - start if last is not None else 0.0
+    reading.left_out = clock.left_out
     if end is not None and (reading.reached_end or length >= end - start - EPSILON):
         reading.reached_end, length = True, end - start
     if length <= EPSILON:

@@ -1,7 +1,6 @@
 """The training frames: pictures at a fixed interval, as JPEG files of one size."""
 
 import errno
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -11,14 +10,12 @@ from tempfile import TemporaryDirectory
 import cv2
 import numpy as np
 from av.video.frame import VideoFrame
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import ColorPrimaries, ColorTrc, Interpolation, VideoReformatter
 
 from datagen.config import FrameOptions
 from datagen.media.display import Orientation, displayed_size
 from datagen.media.lookahead import due
-
-GRID = 28
-"""Pixels of one visual token in each direction; sides are multiples of it."""
+from datagen.media.size import frame_size
 
 _SCALING = (
     Interpolation.AREA
@@ -27,27 +24,9 @@ _SCALING = (
     | Interpolation.BITEXACT
 )
 
-
-def frame_size(width: int, height: int, max_pixels: int) -> tuple[int, int]:
-    """Sides of the training frames of a video displayed at width x height pixels.
-
-    Both are multiples of 28, at most `max_pixels` together and no larger than the video (rounded
-    up to 28). Among these the best trade: a quarter as many pixels is as bad as an aspect ratio
-    off by a factor of 2 ** 0.5.
-    """
-    allowed = min(max_pixels, width * height)
-    best, lowest = (GRID, GRID), math.inf
-    for across in range(1, min(math.ceil(width / GRID), max_pixels // GRID**2) + 1):
-        exact = across * height / width
-        tallest = min(math.ceil(height / GRID), max_pixels // GRID**2 // across)
-        for down in {math.floor(exact), math.ceil(exact), tallest}:
-            if not 1 <= down <= tallest:
-                continue
-            distortion = abs(math.log(exact / down))
-            loss = abs(math.log(across * down * GRID**2 / allowed))
-            if (cost := distortion + loss / 4) < lowest:
-                best, lowest = (across * GRID, down * GRID), cost
-    return best
+_HIGH_RANGE = {ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67}
+_STANDARD_RANGE = {"dst_color_trc": ColorTrc.IEC61966_2_1, "dst_color_primaries": ColorPrimaries.BT709}
+"""What JPEG files are taken to be: sRGB. Pictures of high dynamic range would look grey and dull in them."""
 
 
 class FrameWriter:
@@ -87,8 +66,9 @@ class FrameWriter:
     def _encode(self) -> bytes:
         assert self.shown is not None and self.size is not None
         width, height = self.size[::-1] if self.orientation.transposed else self.size
+        colours = _STANDARD_RANGE if self.shown.color_trc in _HIGH_RANGE else {}
         scaled = self.reformatter.reformat(
-            self.shown, width, height, "bgr24", interpolation=_SCALING, threads=1
+            self.shown, width, height, "bgr24", interpolation=_SCALING, threads=1, **colours
         )
         upright = self.orientation.apply(np.asarray(scaled.to_ndarray(), np.uint8))
         # Twice as fast as Pillow, which wants red, green and blue, through the same library.

@@ -9,8 +9,11 @@ and A and B those of a picture between them to either:
 
 Both give x = (A + C - B) / 2C, which must rise from 0 to 1, and a rest A / C - x^2, the part of the
 picture that is no blend: 0 for a dissolve, x - x^2 <= 1/4 for a wipe, and x^2 + 1/2 = 3/4 half way
-between pictures that have nothing to do with each other, as when the camera moves. So the table of
-all mutual differences is all that is needed to find candidates.
+between pictures that have nothing to do with each other, as when the camera moves. So a table of
+mutual differences is all that is needed to find candidates, and most stretches are ruled out by the
+picture in their middle alone.
+
+In a wipe, whatever its shape, every pixel is old or new, and once new remains so.
 """
 
 import cv2
@@ -18,27 +21,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datagen.media.clock import EPSILON
-from datagen.media.small import FLAT, HEIGHT, STEP, WIDTH, Small, change, recoloured, relit, returns
+from datagen.media.small import BLACK, FLAT, REMAINS, STEP, Small, blocks, change, moves, recoloured, returns
 from datagen.records import Boundary, BoundaryKind
 
-_LONGEST = 2.4
-"""Seconds a dissolve or wipe may take, a little of the old and of the new shot included."""
+_LENGTHS = np.cumprod([0.3] + 10 * [1.25])
+"""Seconds of the stretches looked at, a little of the old and of the new shot included."""
+
+_PAUSE = 0.15
+"""Seconds between two pictures with which a change may be found to end."""
 
 _ASIDE = 0.8
 """Seconds of the shots beside it with which it is compared."""
 
-_ROOM = 56
-"""Pictures kept: enough for the longest change and what lies beside it on both sides."""
+_ROOM = 60
+"""Pictures kept at least: enough for the longest change and what lies beside it on both sides."""
 
-_LEAST = 20.0
-"""Root mean square difference of pictures from two shots, of 255. Few cuts change less."""
+_DIFFER = 0.25
+"""Mean squared difference of two shots, of the sum of their variances: 1 if they have nothing in common."""
 
 _NO_BLEND = 0.2
 """Largest rest of a dissolve. Motion in the shots adds to it; 3/4 is pure chance."""
 _NO_WIPE = 0.4
 """The same for a wipe, whose rest is 1/4 even when nothing moves."""
 
-_KINDS: tuple[tuple[float, BoundaryKind], ...] = ((_NO_BLEND, "dissolve"), (_NO_WIPE, "wipe"))
+_NO_BRIEF_WIPE = 0.3
+"""The same where only two pictures lie between, which may fit by chance."""
+
+_NEARLY = 0.85
+"""Share of the largest difference found."""
 
 _STEADY = 3.0
 """No step is larger than this many times the average one, or it is a cut and some motion."""
@@ -50,8 +60,11 @@ _EVEN = 0.45
 """Least squared mean over mean squared difference: .64 for normally distributed differences, .5 for
 heavier tails, less where something merely moved through the picture."""
 
-_OTHER_LIGHT = 0.5
-"""More than half of one picture is explained by light falling differently on the other."""
+_NEW_COLOURS = 0.25
+"""Least share of a picture's colours that a change of shot replaces."""
+
+_MOST = 0.65
+"""Of a picture this share at least is seen to be replaced."""
 
 
 class Gradual:
@@ -60,8 +73,13 @@ class Gradual:
     def __init__(self) -> None:
         self.found: list[Boundary] = []
         self.kept: list[Small] = []
-        self.table = np.zeros((_ROOM, _ROOM))
-        """Mean squared differences of the pictures kept, where no further apart than `_LONGEST`."""
+        self.times = np.zeros(2 * _ROOM)
+        self.variances = np.zeros(2 * _ROOM)
+        self.pixels: NDArray[np.uint8] | None = None
+        self.table = np.zeros((2 * _ROOM, 2 * _ROOM))
+        """Mean squared differences of the pictures kept, where no further apart than a change may take."""
+        self.judged = -_PAUSE
+        """When it was last looked for a change."""
         self.best: tuple[float, float, Boundary] | None = None
         """Strength of what is being found, when it was last seen, and the boundary."""
 
@@ -69,66 +87,88 @@ class Gradual:
         """The next picture."""
         if self.kept and small.time - self.kept[-1].time < STEP - EPSILON:
             return
-        if len(self.kept) == _ROOM:
-            self.kept.pop(0)
-            self.table[:-1, :-1] = self.table[1:, 1:].copy()
+        last = len(self.kept)
+        if self.pixels is None:
+            self.pixels = np.zeros((2 * _ROOM, small.pixels.size), np.uint8)
+        if last == 2 * _ROOM:
+            last = _ROOM
+            del self.kept[:last]
+            for array in (self.times, self.variances, self.pixels):
+                array[:last] = array[last:]
+            self.table[:last, :last] = self.table[last:, last:]
         self.kept.append(small)
-        last = len(self.kept) - 1
-        first = next(n for n, old in enumerate(self.kept) if small.time - old.time <= _LONGEST + EPSILON)
-        squares = [cv2.norm(old.pixels, small.pixels, cv2.NORM_L2SQR) for old in self.kept[first:]]
-        row = np.array(squares) / small.pixels.size
+        self.times[last], self.variances[last] = small.time, small.contrast**2
+        self.pixels[last] = small.pixels.ravel()
+        first = int(np.searchsorted(self.times[:last], small.time - _LENGTHS[-1] - EPSILON))
+        near = self.pixels[first : last + 1]
+        # The nearest of one is the distance from it; whole numbers, the same on every machine.
+        squares, _ = cv2.batchDistance(near, near[-1:], cv2.CV_32S, normType=cv2.NORM_L2SQR, K=1)
+        row = squares[:, 0] / small.pixels.size
+        self.table[last, :first] = self.table[:first, last] = 0
         self.table[last, first : last + 1] = self.table[first : last + 1, last] = row
         if self.best is not None and small.time - self.best[1] > _ASIDE:
             self._close()
-        self._judge(first)
+        # A change that has just ended is as plain a picture later, and takes as long to judge.
+        enough = small.contrast >= FLAT / 2 and row.max() >= _DIFFER * self.variances[last]
+        if enough and small.time - self.judged >= _PAUSE:
+            self.judged = small.time
+            self._judge(first, last)
 
     def finish(self) -> list[Boundary]:
         """All changes found."""
         self._close()
         return self.found
 
-    def _judge(self, first: int) -> None:
-        """Find the strongest change that begins with picture `first` or later and ends with the last."""
-        shown = self.kept[first:]
-        new = shown[-1]
-        table = self.table[first : len(self.kept), first : len(self.kept)]
+    def _judge(self, first: int, new: int) -> None:
+        """Find the strongest change that begins with picture `first` or later and ends with picture `new`."""
+        times = self.times[: new + 1]
+        olds = np.maximum(np.searchsorted(times, times[new] - _LENGTHS - EPSILON), first)
+        middles = np.searchsorted(times, (times[olds] + times[new]) / 2)
+        whole, far, near = self.table[olds, new], self.table[olds, middles], self.table[middles, new]
+        least = _DIFFER * (self.variances[olds] + self.variances[new])
         # What is no stronger than what is being found already need not be looked into.
-        least = max(_LEAST, self.best[0]) if self.best is not None else _LEAST
-        olds = [
-            n
-            for n in np.flatnonzero(table[-1, :-3] >= least**2)
-            if shown[n].contrast >= 2 * FLAT <= new.contrast
-        ]
-        if not olds:
+        if self.best is not None:
+            least = np.maximum(least, self.best[0] ** 2 + EPSILON)
+        whole = np.maximum(whole, EPSILON)
+        share = (far + whole - near) / (2 * whole)
+        fits = (whole >= least) & (np.abs(share - 0.5) < 0.4) & (far < (_NO_WIPE + share**2) * whole)
+        fits &= (self.variances[olds] >= FLAT**2 / 4) & (new - olds >= 3)
+        if not fits.any():
             return
-        whole = table[olds, -1]
-        far = table[olds] / whole[:, None]
-        share = (far + 1 - table[-1] / whole[:, None]) / 2
-        share[np.arange(len(table)) < np.array(olds)[:, None]] = 0
+        # The shortest stretch that shows nearly all of the change fits it best.
+        fits &= whole >= _NEARLY * whole[fits].max()
+        for old in dict.fromkeys(olds[fits].tolist()):
+            if recoloured(self.kept[old], self.kept[new]) < _NEW_COLOURS:
+                continue
+            found = self._between(old, new)
+            if found is not None:
+                self._note(float(self.table[old, new]) ** 0.5, found)
+                return
+
+    def _between(self, old: int, new: int) -> Boundary | None:
+        """The change between two pictures, if they are of different shots with a change between them."""
+        shown, whole = self.kept[old : new + 1], self.table[old, new]
+        far, near = self.table[old, old : new + 1] / whole, self.table[new, old : new + 1] / whole
+        share = (far + 1 - near) / 2
         mixed = (share > 0.12) & (share < 0.88)
         steps = np.diff(share)
-        rising = (mixed.sum(axis=1) >= 2) & (steps.min(axis=1) > -0.08) & (steps.max(axis=1) < 0.6)
-        if not rising.any():
-            return
-        rest = np.where(mixed, far - share**2, 0).max(axis=1)
-        for limit, kind in _KINDS:
-            fits = np.flatnonzero(rising & (rest < limit))
-            if not fits.size:
-                continue
-            row = int(fits[whole[fits].argmax()])
-            strength = float(whole[row]) ** 0.5
-            if self.best is not None and strength <= self.best[0]:
-                return
-            start, end = _ends(np.maximum.accumulate(share[row]), [small.time for small in shown])
-            old, new = shown[start - 1], shown[end]
-            steady = steps[row].max() <= _STEADY / (end - start + 1)
-            if not steady or not _unlike(old, new, table[start - 1, end]):
-                continue
-            if kind == "wipe" and not _sweeps(old, new, [shown[n] for n in np.flatnonzero(mixed[row])]):
-                continue
-            score = round(change(old, new) / 255, 4)
-            self._note(strength, Boundary(shown[start].time, new.time, kind, score))
-            return
+        if np.count_nonzero(mixed) < 2 or steps.min() < -0.08 or steps.max() > 0.6:
+            return None
+        rest = (far - share**2)[mixed].max()
+        if rest > (_NO_WIPE if np.count_nonzero(mixed) > 2 else _NO_BRIEF_WIPE):
+            return None
+        start, end = _ends(np.maximum.accumulate(share), [small.time for small in shown])
+        before, after = shown[start - 1], shown[end]
+        if steps.max() > _STEADY / (end - start + 1):
+            return None
+        if not _unlike(before, after, self.table[old + start - 1, old + end]) or moves(shown[0], shown[-1]):
+            return None
+        kind: BoundaryKind = "dissolve"
+        if rest > _NO_BLEND:
+            kind = "wipe"
+            if not _sweeps(before, after, [shown[n] for n in np.flatnonzero(mixed)]):
+                return None
+        return Boundary(shown[start].time, after.time, kind, round(change(before, after) / 255, 4))
 
     def _note(self, strength: float, boundary: Boundary) -> None:
         if self.best is not None and boundary.start >= self.best[2].end:
@@ -143,7 +183,7 @@ class Gradual:
         strength, _, boundary = self.best
         self.best = None
         lag = min(boundary.end - boundary.start, _ASIDE)
-        times = np.array([small.time for small in self.kept])
+        times = self.times[: len(self.kept)]
         first, last = np.searchsorted(times, [boundary.start - EPSILON, boundary.end - EPSILON])
         before = np.searchsorted(times, times[first] - lag + EPSILON) - 1
         after = np.searchsorted(times, times[last] + lag - EPSILON)
@@ -171,65 +211,28 @@ def _ends(share: NDArray[np.float64], times: list[float]) -> tuple[int, int]:
     return max(start, 1), min(end, len(times) - 1)
 
 
-_NEW_COLOURS = 0.2
-"""Least share of a picture's colours that a change of shot replaces."""
-
-
 def _unlike(old: Small, new: Small, square: float) -> bool:
-    """Whether two pictures may be of different shots: all of it changed, and neither by motion nor light."""
-    return (
-        change(old, new) ** 2 >= _EVEN * square
-        and recoloured(old, new) >= _NEW_COLOURS
-        and relit(old, new) < _OTHER_LIGHT
-    )
+    """Whether two pictures may be of different shots: all of it changed, and not by light."""
+    same, other = blocks(old, new)
+    lit = np.count_nonzero(cv2.max(old.pixels, new.pixels) > BLACK) / old.pixels.size
+    return same <= REMAINS and other >= _MOST and change(old, new) ** 2 >= _EVEN * lit * square
 
 
-_SEEN = 30
-"""Least sum of the differences of blue, green and red in pixels that tell old from new."""
+_SEEN = 0.25
+"""What differs less than this share of the mean does not tell old from new."""
 
-_NEITHER = 0.4
-"""Of the difference between the shots, what the pictures between may differ from the nearer one."""
-
-_WRONG_SIDE = 0.1
-"""Share of the pixels that may be on the wrong side of the edge."""
-
-_ROWS, _COLUMNS = np.mgrid[0:HEIGHT, 0:WIDTH] / np.array([HEIGHT, WIDTH])[:, None, None]
-_WAYS = [
-    sign * way
-    for way in (
-        _COLUMNS,
-        _ROWS,
-        _COLUMNS + _ROWS,
-        _COLUMNS - _ROWS,
-        np.hypot(_COLUMNS - 0.5, _ROWS - 0.5),
-        np.hypot((_COLUMNS - 0.5) * WIDTH, (_ROWS - 0.5) * HEIGHT),
-    )
-    for sign in (1, -1)
-]
-"""For each way a wipe may take, when it reaches each pixel. An iris may be an ellipse or a circle."""
+_BACK = 0.12
+"""Share of what tells old from new that may become old again."""
 
 
 def _sweeps(old: Small, new: Small, mixed: list[Small]) -> bool:
-    """Whether each pixel of the pictures between is old or new, parted by an edge that moves one way."""
-    whole = cv2.absdiff(old.pixels, new.pixels).sum(axis=2, dtype=np.int32)
-    seen = whole > _SEEN
-    count = np.count_nonzero(seen)
-    if count < 0.3 * seen.size:
-        return False
-    news = []
+    """Whether all that becomes new in the pictures between remains new."""
+    whole = cv2.absdiff(old.pixels, new.pixels)
+    seen = whole > _SEEN * whole.mean()
+    was_new, back = np.zeros_like(seen), 0
     for small in mixed:
-        from_old = cv2.absdiff(small.pixels, old.pixels).sum(axis=2, dtype=np.int32)[seen]
-        from_new = cv2.absdiff(small.pixels, new.pixels).sum(axis=2, dtype=np.int32)[seen]
-        if np.minimum(from_old, from_new).sum() > _NEITHER * whole[seen].sum():
-            return False
-        news.append(from_new < from_old)
-    edges = [min(np.count_nonzero(is_new), count - 1) for is_new in news]
-    for way in _WAYS:
-        reached = way[seen]
-        order = np.sort(reached)
-        wrong = sum(
-            np.count_nonzero(n != (reached < order[edge])) for n, edge in zip(news, edges, strict=True)
-        )
-        if wrong < _WRONG_SIDE * count * len(news):
-            return True
-    return False
+        from_old, from_new = cv2.absdiff(small.pixels, old.pixels), cv2.absdiff(small.pixels, new.pixels)
+        is_new = seen & (from_new < from_old)
+        back += int(np.count_nonzero(was_new & ~is_new))
+        was_new = is_new
+    return back <= _BACK * int(np.count_nonzero(seen))

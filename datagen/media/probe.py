@@ -12,9 +12,10 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from datagen.errors import Corrupt
-from datagen.media.clock import Clock
-from datagen.media.decode import Reading, claimed_duration, decode_packet, failure, open_video
+from datagen.media.clock import Clock, stamps_of
+from datagen.media.decode import claimed_duration, decode_packet, failure, open_video, packets_of
 from datagen.media.display import Orientation, displayed_size
+from datagen.media.reading import Reading
 from datagen.records import Entry, Location, Video
 from datagen.remote import fetched
 
@@ -30,6 +31,7 @@ def probe(location: Location, entry: Entry) -> Video:
     """
     location = fetched(location)
     digest = file_digest(location.path)
+    check_unchanged(location)
     reading = Reading()
     name = Path(location.path).name
     with open_video(location.path) as (container, stream):
@@ -39,7 +41,7 @@ def probe(location: Location, entry: Entry) -> Video:
             raise failure(name, f"cannot be decoded ({error.strerror})", error) from None
         if picture is None:
             raise Corrupt(f"{name}: not one picture can be decoded")
-        clock = Clock(stream, picture)
+        clock = Clock(stream, picture, stamps_of(container, stream))
         first = clock.seconds(clock.origin)
         orientation = Orientation.of(picture)
         width, height = displayed_size(picture, stream.sample_aspect_ratio, orientation)
@@ -60,6 +62,18 @@ def probe(location: Location, entry: Entry) -> Video:
             licence=entry.licence,
             source=entry.source,
             language=entry.language,
+        )
+
+
+def check_unchanged(location: Location) -> None:
+    """Raises Corrupt where a video on disk is no longer the one that was listed: it may be growing yet."""
+    try:
+        changed = location.changed_ns and Path(location.path).stat().st_mtime_ns != location.changed_ns
+    except OSError:
+        changed = True
+    if changed:
+        raise Corrupt(
+            f"{Path(location.path).name}: was changed while it was read; run again when it is whole"
         )
 
 
@@ -91,7 +105,7 @@ def _look(
 ) -> tuple[VideoFrame | None, list[float]]:
     picture: VideoFrame | None = None
     stamps: list[float] = []
-    for seen, packet in enumerate(container.demux(stream)):
+    for seen, packet in enumerate(packets_of(container, stream, reading)):
         if picture is not None and seen >= _PACKETS:
             break
         if seen < _PACKETS and packet.pts is not None:

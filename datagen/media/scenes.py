@@ -4,6 +4,7 @@ Detectors of PySceneDetect compare neighbouring pictures. That finds cuts, and a
 violent motion for cuts, and misses changes that take a while. So a proposed cut counts only if
 
 - the shot does not come back within 0.6 s, in whatever light: else it was a flash (or its end);
+- no good part of it remains, where it was or moved: else a window opened, a page was scrolled;
 - the jump is the largest change within 0.3 s of it and brings new colours: else it is motion, which
   goes on, and moves colours about rather than replacing them.
 
@@ -29,7 +30,7 @@ from datagen.config import SceneOptions
 from datagen.media.clock import EPSILON
 from datagen.media.fades import Fades
 from datagen.media.gradual import Gradual
-from datagen.media.small import STEP, TICK, Small, change, recoloured, returns
+from datagen.media.small import STEP, TICK, Small, change, moves, recoloured, returns
 from datagen.records import Boundary
 
 _NO_RATE = Fraction(25)
@@ -90,7 +91,7 @@ class Scenes:
         self._take(self.detector.process_frame(_timecode(small.tick), plane))
         self.gradual.add(small)
         self.fades.add(small)
-        while self.proposed and time - float(min(self.proposed) * TICK) > _FLASH:
+        while self.proposed and time - min(self.proposed) / TICK.denominator > _FLASH:
             self._confirm(min(self.proposed))
         while time - self.recent[0].time > 2 * _FLASH + 2 and len(self.recent) > 8:
             self.recent.popleft()
@@ -128,14 +129,21 @@ class Scenes:
             return
         later = [small for small in shown[at:] if small.time - after.time <= _FLASH + EPSILON]
         earlier = [small for small in shown[:at] if before.time - small.time <= _FLASH + EPSILON]
-        pairs = [(before, small) for small in _some(later)] + [(small, after) for small in _some(earlier)]
-        if any(change(*pair) < _SAME * after.step or returns(*pair) for pair in pairs):
+        if any(change(before, small) < _SAME * after.step for small in later):
+            return
+        if any(change(small, after) < _SAME * after.step for small in earlier):
+            return
+        # The first picture may be a mixture of both shots, as where fields were interlaced.
+        settled = shown[min(at + 1, len(shown) - 1)]
+        if any(returns(before, small) for small in _some(later[1:])) or moves(before, settled):
+            return
+        if any(returns(small, settled) for small in _some(earlier)):
             return
         self.cuts.append(Boundary(after.time, after.time, "cut", round(after.step / 255, 4)))
 
 
 def _some(shot: list[Small]) -> list[Small]:
-    return shot[:: -(-len(shot) // _COMPARED)]
+    return shot[:: max(1, -(-len(shot) // _COMPARED))]
 
 
 def _recoloured(old: list[Small], new: list[Small]) -> bool:
@@ -148,6 +156,8 @@ def _recoloured(old: list[Small], new: list[Small]) -> bool:
 
 def _joined(cuts: list[Boundary], gradual: list[Boundary], fades: list[Boundary]) -> list[Boundary]:
     """All of them without those that are a part of others."""
+    # What shows nothing may be a shot in the dark, which a cut ends.
+    fades = [fade for fade in fades if not any(_meet(fade, cut) and cut.score > fade.score for cut in cuts)]
     slow = fades + [
         boundary
         for boundary in gradual

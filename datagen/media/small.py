@@ -21,9 +21,23 @@ FLAT = 8.0
 """Standard deviation, of 255, below which a picture shows nothing: three per cent, noise included."""
 
 _COLOURS = 6
-_TONES = 16
-_DARK = 24
-"""Of 255: pixels this dark in both pictures are bars or night and say nothing of light."""
+_LEVELS = np.asarray(_COLOURS * np.sqrt(np.arange(256) / 256), np.uint8)
+"""Levels of a colour, finer where it is dark."""
+
+_AROUND = (5, 5)
+BLACK = 8
+"""Of 255: pixels this dark are bars, or night, and tell nothing."""
+
+_BLOCK_WIDTH, _BLOCK_HEIGHT = 8, 9
+_BLOCKS = (WIDTH // _BLOCK_WIDTH) * (HEIGHT // _BLOCK_HEIGHT)
+_TEXTURE = 3 * 4 * _BLOCK_WIDTH * _BLOCK_HEIGHT
+"""Least sum of squares of the details of a block that shows something: a mean of two steps of brightness."""
+
+_ALIKE = 0.8
+"""Least correlation of the details of blocks that show the same."""
+
+REMAINS = 0.15
+"""Share of the blocks of a picture that are found again only in its own shot."""
 
 
 class Small:
@@ -39,14 +53,27 @@ class Small:
         """Change since the picture before, 0 to 255."""
         self._contrast: float | None = None
         self._palette: NDArray[np.float32] | None = None
+        self._details: NDArray[np.int32] | None = None
 
     @property
     def palette(self) -> NDArray[np.float32]:
         """Share of the pixels that each of 216 colours has."""
         if self._palette is None:
-            counts = cv2.calcHist([self.pixels], [0, 1, 2], None, [_COLOURS] * 3, [0, 256] * 3)
+            levels, bins = cv2.LUT(self.pixels, _LEVELS), [_COLOURS] * 3
+            counts = cv2.calcHist([levels], [0, 1, 2], None, bins, [0, _COLOURS] * 3)
             self._palette = np.asarray(counts / (WIDTH * HEIGHT), np.float32).ravel()
         return self._palette
+
+    @property
+    def details(self) -> NDArray[np.int32]:
+        """How much brighter each colour of a pixel is than the mean around it; 0 where there is black."""
+        if self._details is None:
+            lit = (cv2.cvtColor(self.pixels, cv2.COLOR_BGR2GRAY) > BLACK).astype(np.uint8)
+            count = np.maximum(cv2.boxFilter(lit, cv2.CV_32S, _AROUND, normalize=False), 1)
+            colours = cv2.merge([lit, lit, lit]) * self.pixels
+            total = cv2.boxFilter(colours, cv2.CV_32S, _AROUND, normalize=False)
+            self._details = (colours - total // count[..., None]) * lit[..., None]
+        return self._details
 
     @property
     def contrast(self) -> float:
@@ -69,32 +96,40 @@ def recoloured(a: Small, b: Small) -> float:
     return float(cv2.norm(a.palette, b.palette, cv2.NORM_L1)) / 2
 
 
-def relit(a: Small, b: Small) -> float:
-    """How far one picture is the other in another light, 0 to 1.
+def blocks(before: Small, after: Small, moved: tuple[int, int] = (0, 0)) -> tuple[float, float]:
+    """Which shares of a picture's blocks show the same, and something else, in another picture.
 
-    A change of light makes all pixels of one brightness darker or brighter alike. So this is the
-    share of one picture's variance that a tone curve of the other explains; motion and new things
-    make it small, while gain, gamma and clipping leave it near 1.
+    A block shows the same, in whatever light, if its details correlate with those so many rows and columns
+    further on in the other picture. What has no details in either picture is counted as neither.
     """
-    if min(a.contrast, b.contrast) < FLAT / 2:
-        return 0.0
-    first, second = (cv2.cvtColor(small.pixels, cv2.COLOR_BGR2GRAY).ravel() for small in (a, b))
-    lit = np.maximum(first, second) > _DARK
-    if np.count_nonzero(lit) < lit.size / _TONES:
-        return 0.0
-    first, second = first[lit], second[lit]
-    return max(_explained(first, second), _explained(second, first))
+    rows, columns = moved
+    first = before.details[max(0, -rows) : HEIGHT - max(0, rows), max(0, -columns) : WIDTH - max(0, columns)]
+    second = after.details[max(0, rows) : HEIGHT + min(0, rows), max(0, columns) : WIDTH + min(0, columns)]
+    power, other, common = (_by_block(a * b) for a, b in ((first, first), (second, second), (first, second)))
+    textured = np.maximum(power, other) > _TEXTURE
+    alike = textured & (common > 0) & (common**2 > _ALIKE**2 * power * other)
+    same = np.count_nonzero(alike)
+    return same / _BLOCKS, (np.count_nonzero(textured) - same) / _BLOCKS
 
 
-def _explained(cause: NDArray[np.uint8], effect: NDArray[np.uint8]) -> float:
-    tones = cause // (256 // _TONES)
-    counts = np.maximum(np.bincount(tones, minlength=_TONES), 1)
-    sums = np.bincount(tones, weights=effect, minlength=_TONES)
-    even = effect.size * float(effect.mean()) ** 2
-    total = float(np.square(effect, dtype=np.float64).sum()) - even
-    return (float((sums * sums / counts).sum()) - even) / total if total > effect.size else 0.0
+def _by_block(values: NDArray[np.int32]) -> NDArray[np.int64]:
+    rows, columns = values.shape[0] // _BLOCK_HEIGHT, values.shape[1] // _BLOCK_WIDTH
+    whole = values[: rows * _BLOCK_HEIGHT, : columns * _BLOCK_WIDTH]
+    cut = whole.reshape(rows, _BLOCK_HEIGHT, columns, 3 * _BLOCK_WIDTH)
+    return np.asarray(cut.sum(axis=(1, 3), dtype=np.int64))
 
 
 def returns(before: Small, after: Small) -> bool:
-    """Whether the second picture is of the shot of the first, in whatever light."""
-    return relit(before, after) > 0.8
+    """Whether the second picture is of the shot of the first: a part of it is still there."""
+    return blocks(before, after)[0] > REMAINS
+
+
+def moves(before: Small, after: Small) -> bool:
+    """Whether the second picture is of the shot of the first, seen by a camera that has turned meanwhile."""
+    height, width = 2 * HEIGHT, 2 * WIDTH
+    spectra = [np.fft.rfft2(small.details.sum(axis=2), (height, width)) for small in (before, after)]
+    # Correlations of whole numbers are whole, so that rounding errors cannot choose among shifts.
+    match = np.rint(np.fft.irfft2(np.conj(spectra[0]) * spectra[1], (height, width)))
+    rows, columns = divmod(int(match.argmax()), width)
+    moved = rows - height * (rows > HEIGHT), columns - width * (columns > WIDTH)
+    return blocks(before, after, moved)[0] > REMAINS

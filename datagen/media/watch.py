@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from datagen.config import FrameOptions, SceneOptions
 from datagen.media.clock import EPSILON
-from datagen.media.decode import Reading, failure, read_pictures
+from datagen.media.decode import failure, read_pictures
 from datagen.media.frames import FrameWriter, replacing
 from datagen.media.lookahead import Unsure, due
 from datagen.media.measure import Measures
 from datagen.media.plane import Shrinker
+from datagen.media.probe import check_unchanged
+from datagen.media.reading import Reading
 from datagen.media.scenes import Scenes
 from datagen.records import Location, Watched
 from datagen.remote import fetched
@@ -55,14 +57,16 @@ def watch(
     they are only counted, and what is decoded for them alone is not, so that cuts may be timed a picture
     off; `folder` is made, and kept if there.
     All times returned count from `start`. Raises Corrupt where not one picture can be
-    read, and as `fetched` does.
+    read, or the file has been changed, and as `fetched` does.
     """
     cv2.setNumThreads(1)
     location = fetched(location)
     try:
-        return _watch(location, folder, start, end, scenes, frames, writes_frames, sparing=True)
+        watched = _watch(location, folder, start, end, scenes, frames, writes_frames, sparing=True)
     except Unsure:
-        return _watch(location, folder, start, end, scenes, frames, writes_frames, sparing=False)
+        watched = _watch(location, folder, start, end, scenes, frames, writes_frames, sparing=False)
+    check_unchanged(location)
+    return watched
 
 
 def _watch(

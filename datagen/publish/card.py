@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from datagen.errors import Invalid, UsageError
 from datagen.export.statistics_table import statistics_lines
-from datagen.inspect.files import read_config, read_run
+from datagen.inspect.dataset import read_config, read_run
 from datagen.inspect.quality import HEADS, Quality, quality_notes, quality_rows, read_quality
 from datagen.publish.embed import write_preview
 from datagen.publish.licences import Terms, hub_licence, licence_ledger, open_grants

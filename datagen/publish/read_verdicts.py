@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from datagen.errors import Invalid, UsageError
-from datagen.inspect.files import read_config, read_run
+from datagen.inspect.dataset import read_config, read_run
 from datagen.inspect.quality import HEADS, members, quality, quality_notes, quality_rows
 from datagen.inspect.terminal import plain
 from datagen.inspect.verdicts import merged, read_verdicts, store_verdicts, stored_verdicts

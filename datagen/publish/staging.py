@@ -8,8 +8,8 @@ import msgspec
 
 from datagen.errors import Invalid, UsageError
 from datagen.export.shards import describe_shard
-from datagen.inspect.dataset import shards
-from datagen.inspect.files import read_config, read_run, schema_faults
+from datagen.inspect.check import schema_faults
+from datagen.inspect.dataset import read_config, read_run, shards
 from datagen.inspect.quality import read_quality
 from datagen.publish.card import EMBEDDED, PREVIEW, Published, card_text
 from datagen.publish.embed import write_embedded, write_preview

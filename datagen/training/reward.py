@@ -14,10 +14,10 @@ import msgspec
 from datagen.errors import Failure, Provider
 from datagen.export.pauc import PAPER, SETTINGS, Reward, Settings, Span, reward, truth_spans
 from datagen.llm.chat import ChatReply, ChatRequest
-from datagen.llm.client import KEY_VARIABLE, Client, ClientLimits
+from datagen.llm.client import Client, ClientLimits
+from datagen.llm.client_address import KEY_VARIABLE
 from datagen.llm.repair import Ask
-from datagen.llm.repeats import repeats
-from datagen.llm.scores import score
+from datagen.llm.scores import repeats, score
 from datagen.records import NO_REPLY
 
 MOST_REMEMBERED = 50_000

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from datagen.config import CheckOptions
 from datagen.dialogue import checks
-from datagen.dialogue.checks import CODES, check_dialogue
+from datagen.dialogue.checks import CODES, DEFAULTS, check_dialogue
 from datagen.records import Answer, Caption, Dialogue, Question, Segment
 
 SEEN = (
@@ -40,9 +40,12 @@ def ask(*answers, time=0.0, kind="narrate", text="What is going on?"):
     return Question(text=text, ask_time=time, kind=kind, answers=answers)
 
 
-def check(*questions, words=60):
+def check(*questions, words=60, segments=SEGMENTS, seen=None, heard=None, options=DEFAULTS):
+    """What is kept, and (item, code) of the rest; `seen` and `heard` take the place of the captions'."""
+    texts = CAPTIONS if seen is None else [replace(c, seen=t) for c, t in zip(CAPTIONS, seen, strict=False)]
+    captions = tuple(replace(caption, heard=heard) for caption in texts)
     talk = Dialogue(id="v1#0", video_id="v1", type="nQnA", questions=questions, provenance="model")
-    kept, rejected = check_dialogue(talk, SEGMENTS, CAPTIONS, words)
+    kept, rejected = check_dialogue(talk, segments, captions, words, options)
     assert all(row.stage == "verify" and row.video_id == "v1" and row.detail for row in rejected)
     return kept, [(row.item_id, row.code) for row in rejected]
 
@@ -194,21 +197,9 @@ def test_bad_questions_go_with_their_answers():
 
 
 def test_other_scripts_are_compared_too():
-    captions = tuple(
-        replace(c, seen=t) for c, t in zip(CAPTIONS, ["她切菜。", "水开了。", "汤好了。"], strict=False)
-    )
-    talk = Dialogue(
-        id="v1#0",
-        video_id="v1",
-        type="1QnA",
-        questions=(ask(answer(0, "她切菜。"), answer(1, "汤好了。"), answer(2, "她切菜。")),),
-        provenance="model",
-    )
-    _, rejected = check_dialogue(talk, SEGMENTS, captions, 60)
-    assert [(r.item_id, r.code) for r in rejected] == [
-        ("v1#0/q0/a1", "future_leak_answer"),
-        ("v1#0/q0/a2", "repeat"),
-    ]
+    asked = ask(answer(0, "她切菜。"), answer(1, "汤好了。"), answer(2, "她切菜。"))
+    _, rejected = check(asked, seen=("她切菜。", "水开了。", "汤好了。"))
+    assert rejected == [("v1#0/q0/a1", "future_leak_answer"), ("v1#0/q0/a2", "repeat")]
 
 
 def coded(code):
@@ -266,12 +257,10 @@ def test_silence_where_a_reply_is_due_is_not_taught():
 
 def test_once_is_enough_unless_each_time_is_meant():
     seen = [SEEN[0], "She pours water.", SEEN[2], "She pours water.", SEEN[4]]
-    captions = tuple(replace(c, seen=t) for c, t in zip(CAPTIONS, seen, strict=True))
 
     def codes(text):
         question = ask(answer(1, "She pours water."), kind="detect", text=text)
-        talk = Dialogue(id="d", video_id="v1", type="1QnA", questions=(question,), provenance="m")
-        return [row.code for row in check_dialogue(talk, SEGMENTS, captions, 60)[1]]
+        return [code for _, code in check(question, seen=seen)[1]]
 
     assert codes("Tell me when she pours water.") == []
     assert codes("Tell me each time she pours water.")[0] == "missed_reply"
@@ -323,8 +312,7 @@ def test_span_width():
 
     def codes(start, end):
         wide = answer(2, evidence_start=200, evidence_end=300, reply_start=start, reply_end=end)
-        talk = Dialogue(id="d", video_id="v1", type="1QnA", questions=(ask(wide),), provenance="m")
-        return [row.code for row in check_dialogue(talk, segments, CAPTIONS, 60)[1]][:1]
+        return [code for _, code in check(ask(wide), segments=segments)[1]][:1]
 
     assert codes(250, 310) == [] and codes(240, 301) == ["span_width"]
     assert code_of(answer(2, reply_start=5.0, reply_end=30.0)) is None
@@ -332,13 +320,9 @@ def test_span_width():
 
 
 def test_what_was_only_heard_is_not_called_seen():
-    captions = tuple(replace(c, heard="My grandmother taught me this recipe.") for c in CAPTIONS)
-
     def codes(**changes):
-        talk = Dialogue(
-            id="d", video_id="v1", type="1QnA", questions=(ask(answer(2, **changes)),), provenance="m"
-        )
-        return [row.code for row in check_dialogue(talk, SEGMENTS, captions, 60)[1]][:1]
+        _, rejected = check(ask(answer(2, **changes)), heard="My grandmother taught me this recipe.")
+        return [code for _, code in rejected][:1]
 
     assert codes(text="Her grandmother taught her the recipe.") == ["heard_not_seen"]
     assert codes(text="Her grandmother taught her the recipe.", modality="audio") == []
@@ -348,24 +332,15 @@ def test_what_was_only_heard_is_not_called_seen():
 
 def test_thresholds_are_options():
     half = answer(2, "She cuts an onion, the bicycle falls.")
-    talk = Dialogue(id="d", video_id="v1", type="1QnA", questions=(ask(half),), provenance="m")
     for share, codes in ((0.15, ["future_leak_answer"]), (1.0, [])):
-        options = CheckOptions(leak_share=share, least_coverage=0)
-        rows = check_dialogue(talk, SEGMENTS, CAPTIONS, 60, options)[1]
-        assert [row.code for row in rows][:1] == codes
+        _, rejected = check(ask(half), options=CheckOptions(leak_share=share, least_coverage=0))
+        assert [code for _, code in rejected][:1] == codes
 
 
 def test_german_nouns_are_no_names():
     seen = ("Die Frau holt den Topf.", "Sie gießt Wasser in den Topf.", "Der Hund frisst das Brot.")
-    captions = tuple(replace(c, seen=t) for c, t in zip(CAPTIONS, seen, strict=False))
-    talk = Dialogue(
-        id="d",
-        video_id="v1",
-        type="1QnA",
-        questions=(ask(answer(1, "Jetzt gießt sie das Wasser in den Topf."), answer(2, seen[2])),),
-        provenance="m",
-    )
-    assert check_dialogue(talk, SEGMENTS, captions, 60)[1] == ()
+    asked = ask(answer(1, "Jetzt gießt sie das Wasser in den Topf."), answer(2, seen[2]))
+    assert check(asked, seen=seen)[1] == []
 
 
 def test_every_code_is_documented():

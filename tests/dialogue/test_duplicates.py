@@ -8,8 +8,7 @@ from msgspec.structs import replace
 
 from datagen.config import DatasetOptions
 from datagen.dialogue.duplicates import QuestionIndex, question_hash
-from datagen.dialogue.exclusions import read_exclusions
-from datagen.dialogue.language import language_code, language_of
+from datagen.dialogue.exclusions import language_code, language_of, read_exclusions
 from datagen.errors import UsageError
 from tests.export.samples import built
 

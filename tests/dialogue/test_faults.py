@@ -4,7 +4,7 @@ import pytest
 
 from datagen.dialogue.checks import CODES
 from datagen.dialogue.fault_material import SETS, read_wordings, written
-from datagen.dialogue.faults import Fault, inject, score, thing_of
+from datagen.dialogue.faults import inject, score, thing_of
 from datagen.inspect.faults import main
 
 FLOORS = {
@@ -24,7 +24,7 @@ PRECISION = {"known": 0.98, "held_out": 0.95}
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
 def test_what_is_found_and_what_is_found_falsely(name):
-    scores, _ = score(written(name), read_wordings(name))
+    scores = score(written(name), read_wordings(name))
     assert set(scores) == set(CODES)
     for code, row in scores.items():
         assert row.injected >= 40, code
@@ -33,12 +33,11 @@ def test_what_is_found_and_what_is_found_falsely(name):
 
 
 def test_a_few_dialogues_show_the_same_in_a_moment():
-    scores, wrong = score(written("known")[:3], read_wordings("known"))
+    scores = score(written("known")[:3], read_wordings("known"))
     assert set(scores) == set(CODES)
     rows = scores.values()
     assert sum(row.found for row in rows) >= 0.95 * sum(row.injected for row in rows) > 300
     assert sum(row.right for row in rows) >= 0.98 * sum(row.flagged for row in rows)
-    assert all(fault is None or fault.code in CODES for fault, _ in wrong)
 
 
 def test_each_fault_changes_one_item_and_nothing_else():
@@ -56,9 +55,8 @@ def test_each_fault_changes_one_item_and_nothing_else():
 def test_a_check_that_finds_nothing_or_everything_is_seen_in_the_figures(monkeypatch):
     cleans, wordings = written("known")[:2], {"hindsight": ("Eventually, {l}.",)}
     monkeypatch.setattr("datagen.dialogue.faults.check_dialogue", lambda talk, *_: (talk, ()))
-    scores, wrong = score(cleans, wordings)
+    scores = score(cleans, wordings)
     assert scores["hindsight"].recall == 0 and scores["hindsight"].precision == 1
-    assert {type(fault) for fault, _ in wrong} == {Fault}
 
 
 def test_known_and_held_out_share_no_wording_and_no_video():

@@ -11,9 +11,9 @@ import pytest
 from datagen.config import Config, ExportOptions
 from datagen.export import export as module
 from datagen.export import part
-from datagen.export.schema import TABLES, rows_table, table_schema
+from datagen.export.schema import TABLES, column, rows_table, table_schema
 from datagen.export.shards import shard_count, shard_index
-from datagen.records import NO_REPLY, Rejection
+from datagen.records import NO_REPLY, Call, Rejection
 from tests.export.samples import built, grid, monitoring
 
 OUTSIDE = (
@@ -283,6 +283,14 @@ def test_rows_with_a_missing_column_or_none_for_a_list_do_not_pass():
         rows_table("rejected", [{"stage": "a"}])
     with pytest.raises(TypeError):
         rows_table("rl", [dict.fromkeys(table_schema("rl").names)])
+
+
+def test_records_dicts_and_tuples_make_the_same_column():
+    call = Call(id="1", role="wrote", prompt="p/v1", model="m", served="m-2")
+    fields = msgspec.structs.asdict(call)
+    kind = table_schema("segments").field("calls").type
+    for one in (call, fields, tuple(fields.values())):
+        assert column([[one, one], []], kind).to_pylist() == [[fields, fields], []]
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -32,6 +32,7 @@ def summary(videos, config=CONFIG):
                 one, count, interval, config.export, config.dialogue.max_reply_words, config.seed
             )
             statistics.add_dialogue(video, one, turns)
+    statistics.count_grids()
     return summarise(statistics, selection.questions, config.dataset)
 
 

@@ -1,14 +1,18 @@
 """A small dataset as a build leaves it, written by the real export."""
 
+import io
 import json
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import msgspec
 
 from datagen.config import Config, ExportOptions, FrameOptions
 from datagen.export.export import export
+from datagen.inspect.show import main as show
 from tests.export.samples import answer, built, dialogue, question
 
+HOSTILE = "a \x1b[31mred\x1b[0m door \u202eopens"
 STEPS = (
     "Two eggs are cracked into a glass bowl.",
     "A whisk beats them until foam forms.",
@@ -67,3 +71,14 @@ def rehash(out: Path) -> None:
     run = json.loads((out / "run.json").read_text())
     run["shards"] = {name: describe_shard(out / name) for name in run["shards"] if (out / name).exists()}
     (out / "run.json").write_text(json.dumps(run))
+
+
+def shown(*argv):
+    """Status, output and complaints of `datagen show`."""
+    said, wrong = io.StringIO(), io.StringIO()
+    with redirect_stdout(said), redirect_stderr(wrong):
+        try:
+            status = show([str(a) for a in argv])
+        except SystemExit as end:
+            status = end.code
+    return status, said.getvalue(), wrong.getvalue()

@@ -18,7 +18,6 @@ from datagen.flow import VERSIONS
 from datagen.inspect.check import check_dataset
 from datagen.inspect.forecast import MARGIN
 from datagen.inspect.report_calls import _ASK, Calls
-from datagen.inspect.report_page import inert
 from datagen.inspect.report_survey import dialogue_of, survey
 from datagen.ledger import FLOW, Event, Ledger, key_of
 from datagen.records import Built, Call, Rejection
@@ -185,7 +184,7 @@ def test_hostile_text_stays_text(tmp_path):
 
 
 def test_json_cannot_end_its_block():
-    text = inert({"</script>": "<!--<script> & \u2028 \u0000"})
+    text = report.inert({"</script>": "<!--<script> & \u2028 \u0000"})
     assert not set("<>&") & set(text) and json.loads(text) == {"</script>": "<!--<script> & \u2028 \u0000"}
 
 

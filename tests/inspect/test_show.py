@@ -1,72 +1,21 @@
-import io
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from datagen.export.export import export
-from datagen.inspect.show import main
 from datagen.inspect.terminal import plain
-from datagen.pipeline_file import load_config
-from datagen.records import (
-    Answer,
-    Built,
-    Caption,
-    Dialogue,
-    Question,
-    Rejection,
-    Segment,
-    Video,
-    Watched,
-)
-
-HOSTILE = "a \x1b[31mred\x1b[0m door \u202eopens"
+from datagen.records import Rejection
+from tests.export.samples import answer, built, dialogue, question
+from tests.inspect.samples import HOSTILE, config, shown, write
 
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("show")
-    segments = tuple(
-        Segment(id=f"s{n}", video_id="v1", start=8.0 * n, end=8.0 * n + 8, method="uniform") for n in range(3)
-    )
-    answer = Answer(
-        text="A red door opens.",
-        evidence=("s1",),
-        evidence_start=8,
-        evidence_end=16,
-        reply_start=8,
-        reply_end=16,
-    )
-    built = Built(
-        video=Video(
-            id="v1", digest="d", name="door.mp4", duration=24, fps=25, width=64, height=64, codec="h264"
-        ),
-        watched=Watched(duration=24, frame_count=12),
-        segments=segments,
-        captions=(Caption(segment_id="s1", seen=HOSTILE, heard=None, provenance="sidecar:srt"),),
-        dialogues=(
-            Dialogue(
-                id="v1#a",
-                video_id="v1",
-                type="1QnA",
-                questions=(
-                    Question(text="Tell me what opens.", ask_time=0, kind="detect", answers=(answer,)),
-                ),
-                provenance="rule",
-            ),
-        ),
-        rejected=(Rejection("verify", "v1", "v1#b/q0/a0", "repeat", "same as 'x'"),),
-    )
-    counts = export(lambda: iter([built]), [], folder, load_config("nqna", []))
-    assert counts["rows"]["dialogues/train"] == 1
-    return folder
-
-
-def shown(*argv: object) -> tuple[int, str, str]:
-    said, wrong = io.StringIO(), io.StringIO()
-    with redirect_stdout(said), redirect_stderr(wrong):
-        status = main([str(a) for a in argv])
-    return status, said.getvalue(), wrong.getvalue()
+    asked = question("Tell me what opens.", 0.0, answer("A red door opens.", 8.0, 16.0), kind="detect")
+    lost = Rejection("verify", "v1", "v1#b/q0/a0", "repeat", "same as 'x'")
+    made = built(dialogue(asked, id="v1#a", type="1QnA"), id="v1", frames=12, rejected=(lost,))
+    captions = tuple(replace(caption, seen=HOSTILE) for caption in made.captions)
+    return write(tmp_path_factory.mktemp("show") / "out", [replace(made, captions=captions)], config())
 
 
 @pytest.mark.parametrize("wanted", ["v1", "v1#a"])

@@ -1,9 +1,7 @@
 """Where every text comes from: in the tables, and as `datagen show --why` tells it."""
 
-import io
 import shutil
 import typing
-from contextlib import redirect_stderr, redirect_stdout
 
 import msgspec
 import pyarrow.parquet as pq
@@ -11,42 +9,20 @@ import pytest
 from msgspec.structs import replace
 
 from datagen.inspect.dataset import read_rows
-from datagen.inspect.show import main
 from datagen.ledger import FLOW, Event, Ledger, Lost, key_of
 from datagen.llm.chat import Attempt, ChatReply, ChatRequest, Message, Picture, Text
-from datagen.records import (
-    Answer,
-    Call,
-    Narration,
-    Question,
-    Rejection,
-    Sidecar,
-    calls_by_item,
-    dialogue_id,
-)
+from datagen.records import Answer, Call, Narration, Question, Rejection, Sidecar, calls_by_item, dialogue_id
 from tests import test_flow
 from tests.export.samples import answer, built, dialogue
-from tests.inspect.samples import config, cooking, write
+from tests.inspect.samples import HOSTILE, config, cooking, shown, write
 from tests.media.clips import counter
 from tests.test_flow import SECONDS, honest, run
-
-HOSTILE = "a \x1b[31mred\x1b[0m door \u202eopens"
 
 
 class Memory(test_flow.Memory):
     """With frames of its own."""
 
     steps: typing.ClassVar[dict] = {}
-
-
-def shown(*argv):
-    said, wrong = io.StringIO(), io.StringIO()
-    with redirect_stdout(said), redirect_stderr(wrong):
-        try:
-            status = main([str(a) for a in argv])
-        except SystemExit as end:
-            status = end.code
-    return status, said.getvalue(), wrong.getvalue()
 
 
 def told(out, id, *more):

@@ -10,7 +10,7 @@ from msgspec import structs
 
 from datagen.errors import Corrupt, Invalid, Provider, Refused, UsageError
 from datagen.llm.batch import BatchClient, open_batch_client
-from datagen.llm.batch_limits import BatchLimits
+from datagen.llm.batch_files import BatchLimits
 from datagen.llm.chat import ChatRequest, Message, Picture, Text
 from tests.llm.batch_server import KEY, BatchServer, bad, body_for, complete, expired, good, read_strictly
 

@@ -10,8 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datagen.llm.batch_files import Gathering, Replies, custom_id, read_requests, request_line, take_lock
-from datagen.llm.batch_notes import Note, add_taken, drop_note, drop_torn, read_note, taken_of, write_note
+from datagen.llm.batch_api import Note, add_taken, drop_note, read_note, taken_of, write_note
+from datagen.llm.batch_files import (
+    Gathering,
+    Replies,
+    custom_id,
+    drop_torn,
+    read_requests,
+    request_line,
+    take_lock,
+)
 from datagen.llm.chat import ChatRequest, Message, Text
 from datagen.llm.client_reply import Fault
 from tests.llm.batch_server import body_for, good
@@ -64,7 +72,7 @@ def test_a_request_is_one_line_whatever_stands_in_it(text, schema):
 
 
 def test_requests_are_read_back_in_their_order(tmp_path):
-    gathering = Gathering(tmp_path / "sub" / "x.jsonl")
+    gathering = Gathering(tmp_path / "sub", "{}.jsonl")
     for name in ("b", "a", "c"):
         gathering.add(name, request_line(name, b'{"model":"tiny","messages":[]}'))
     gathering.finish()
@@ -136,7 +144,7 @@ def test_notes_are_kept_whole_and_dropped_whole(tmp_path):
     assert read_note(tmp_path, "m") == note and read_note(tmp_path, "none") is None
     assert add_taken(tmp_path, "m", ["a"]) == {"a"} and add_taken(tmp_path, "m", ["b"]) == {"a", "b"}
     (tmp_path / "m.jsonl").write_text("")
-    drop_torn(tmp_path)
+    drop_torn(tmp_path.glob("*.jsonl"))
     assert (tmp_path / "m.jsonl").exists()
     drop_note(tmp_path, "m")
     assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ import pytest
 from msgspec import structs
 
 from datagen.llm.batch import open_batch_client
-from datagen.llm.batch_notes import marks_in, read_note, write_note
+from datagen.llm.batch_api import read_note, write_note
 from tests.llm.batch_server import KEY, BatchServer
 from tests.llm.test_batch import ANSWERS, QUICK, ask_all, ask_for, left, many, texts
 
@@ -177,7 +177,7 @@ def test_a_batch_whose_id_was_never_noted_is_found_even_if_it_is_listed_late(tmp
     server = BatchServer()
     server.polls = 1000
     lose(tmp_path, server, "retrieve")
-    (mark,) = marks_in(tmp_path / "state")
+    (mark,) = (path.stem for path in (tmp_path / "state").glob("*.json"))
     note = read_note(tmp_path / "state", mark)
     write_note(tmp_path / "state", structs.replace(note, batch_id=""))
     (tmp_path / "state" / f"{mark}.jsonl").write_bytes(server.files[note.file_id])

@@ -11,6 +11,7 @@ import pytest
 from datagen.errors import Corrupt, Provider, Refused, UsageError
 from datagen.llm.chat import ChatReply, ChatRequest, Message, Picture, Text
 from datagen.llm.client import Client, ClientLimits
+from datagen.llm.replies import schema_text
 from tests.llm.bad_server import BadServer, completion, good, http, reset
 
 FRAMES = Path("no-frames")
@@ -337,17 +338,17 @@ def test_response_format_is_left_out_where_it_is_not_supported_and_that_is_remem
         return good(call)
 
     async def work(client, server):
-        await asyncio.gather(*(client.ask(ask_for(schema="s")) for _ in range(5)))
+        await asyncio.gather(*(client.ask(ask_for(schema="score")) for _ in range(5)))
         before = len(server.calls)
-        reply = await client.ask(ask_for(schema="s"))
+        reply = await client.ask(ask_for(schema="score"))
         assert len(server.calls) == before + 1 and len(reply.attempts) == 1
         form = server.calls[0].body["response_format"]
         assert form == {
             "type": "json_schema",
-            "json_schema": {"name": "s", "schema": {"type": "object"}, "strict": True},
+            "json_schema": {"name": "score", "schema": json.loads(schema_text("score")), "strict": True},
         }
 
-    run(behave, work, schemas=lambda name: b'{"type": "object"}')
+    run(behave, work)
 
 
 def test_max_completion_tokens_is_used_where_it_is_asked_for():
@@ -369,10 +370,10 @@ def test_a_field_refused_for_ever_does_not_loop():
 
     async def work(client, server):
         with pytest.raises(Provider):
-            await client.ask(ask_for(schema="s"))
+            await client.ask(ask_for(schema="score"))
         assert len(server.calls) == 2
 
-    run(behave, work, schemas=lambda name: b"{}")
+    run(behave, work)
 
 
 @pytest.mark.parametrize("pause", [None, 0.0, 0.02])

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from datagen.errors import Corrupt, Invalid, UsageError
 from datagen.llm.chat import ChatRequest, Message, Picture, Text
 from datagen.llm.client_address import read_address
-from datagen.llm.client_reply import read_fault
-from datagen.llm.client_request import RequestEncoder, frame_digest, reply_schema
-from datagen.llm.client_wait import asked_wait
+from datagen.llm.client_reply import asked_wait, read_fault
+from datagen.llm.messages import RequestEncoder, frame_digest
+from datagen.llm.replies import schema_text
 from datagen.llm.transport_http import Broken, Response, ResponseReader
 
 BODY = b'{"a": "\r\n\r\n0\r\n"}'
@@ -162,9 +162,7 @@ def test_what_is_no_address_is_a_usage_error_without_secrets(url):
 
 
 def encode(frames, parts, **options):
-    encoder = RequestEncoder(
-        frames, lambda name: b'{"type":"object"}', file_urls=options.pop("file_urls", False)
-    )
+    encoder = RequestEncoder(frames, file_urls=options.pop("file_urls", False))
     request = ChatRequest(model="m", messages=(Message("user", parts),), **options)
     return json.loads(asyncio.run(encoder.encode(request, 9, ())))
 
@@ -233,7 +231,7 @@ def test_fields_of_a_request(tmp_path):
     with pytest.raises(Invalid):
         encode(tmp_path, (Text("\ud800"),))
     with pytest.raises(UsageError, match="no such schema"):
-        reply_schema("no such")
+        schema_text("no such")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from datagen.errors import UsageError
-from datagen.llm.local_model import check_local, model_identity
+from datagen.llm.local import check_local, model_identity
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from PIL import Image
 
 from datagen.errors import Corrupt, OutOfMemory, Provider, UsageError
 from datagen.llm.chat import ChatRequest, Message, Picture, Text
-from datagen.llm.local import LocalClient, Question
+from datagen.llm.local import LocalClient, Question, load_model
 from datagen.llm.local_transformers import TransformersModel
 from tests.tiny_models import qwen_vision_model, text_model, vision_model
 
@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(folder):
-    return TransformersModel(folder, Path("frames"), "--llm-model", sees=False)
+    return TransformersModel(folder, Path("frames"), False, threading.Event())
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_the_share_of_each_token_is_its_probability():
 
 
 def test_a_reply_ends_at_any_of_the_models_ends(tmp_path):
-    model = TransformersModel(text_model(tmp_path / "brief"), Path("frames"), "--llm-model", sees=False)
+    model = TransformersModel(text_model(tmp_path / "brief"), Path("frames"), False, threading.Event())
     answers = model.answer([question(temperature=1.0, seed=n, max_tokens=200) for n in range(6)])
     assert {answer.finish_reason for answer in answers} == {"stop"}
     assert all(answer.completion_tokens < 200 for answer in answers)
@@ -106,7 +106,7 @@ def test_a_reply_ends_at_any_of_the_models_ends(tmp_path):
 
 def test_a_prompt_beyond_the_window_is_told_and_answers_stop_at_its_edge(tmp_path):
     folder = text_model(tmp_path / "small", positions=64, short=False)
-    model = TransformersModel(folder, Path("frames"), "--llm-model", sees=False)
+    model = TransformersModel(folder, Path("frames"), False, threading.Event())
     (edge,) = model.answer([question("a", max_tokens=100)])
     assert edge.prompt_tokens + edge.completion_tokens == 64 and edge.finish_reason == "length"
     with pytest.raises(Provider, match=r"^tiny@1: a prompt of \d+ tokens; the model's window is 64"):
@@ -128,7 +128,7 @@ def test_a_template_that_knows_no_system_message_gets_it_from_the_user(folder, t
     template = (folder / "chat_template.jinja").read_text()
     refusal = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
     (other / "chat_template.jinja").write_text(refusal + template)
-    model = TransformersModel(other, Path("frames"), "--llm-model", sees=False)
+    model = TransformersModel(other, Path("frames"), False, threading.Event())
     ids = model._encode([question("a").request])["input_ids"][0]
     assert "<|im_start|>user\nBe brief.\na<|im_end|>" in model._tokenizer.decode(ids)
 
@@ -137,7 +137,7 @@ def test_a_template_that_knows_no_system_message_gets_it_from_the_user(folder, t
 def test_pictures_are_seen(make, tmp_path, frames):
     if make is qwen_vision_model:
         pytest.importorskip("torchvision")
-    model = TransformersModel(make(tmp_path / "seer", short=False), frames, "--vlm-model", sees=True)
+    model = TransformersModel(make(tmp_path / "seer", short=False), frames, True, threading.Event())
     shown = [picture(frames, f"{n}.jpg") for n in range(3)]
     questions = [question("a", *shown), question("a"), question(LONG, shown[1]), question("a", shown[2])]
     together = model.answer(questions)
@@ -153,7 +153,7 @@ def test_pictures_are_seen(make, tmp_path, frames):
 
 def test_a_stop_ends_an_answer_under_way(folder):
     stopped = threading.Event()
-    model = TransformersModel(folder, Path("frames"), "--llm-model", False, stopped)
+    model = TransformersModel(folder, Path("frames"), False, stopped)
     stopped.set()
     with pytest.raises(Provider, match="stopped"):
         model.answer([question(max_tokens=30_000)])
@@ -199,7 +199,7 @@ def test_a_folder_that_cannot_be_loaded_is_named_and_its_code_is_not_run(folder,
         (spoilt / path.name).write_bytes(path.read_bytes())
     spoil(spoilt, how)
     with pytest.raises(UsageError) as error:
-        TransformersModel(spoilt, Path("frames"), "--llm-model", sees=False)
+        load_model("transformers", spoilt, Path("frames"), "--llm-model", False, threading.Event())
     assert str(error.value).startswith(f"--llm-model {spoilt}: cannot be loaded: ")
     assert "\n" not in str(error.value)
 

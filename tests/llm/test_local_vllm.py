@@ -1,18 +1,20 @@
 """vLLM as a stand-in with the signatures of its documentation (0.11): it needs a GPU to run for real."""
 
-import json
 import sys
 from base64 import b64decode
 from hashlib import blake2b
 from pathlib import Path
+from threading import Event
 from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from datagen.errors import Provider, UsageError
+from datagen.llm import local_vllm
 from datagen.llm.chat import ChatRequest, Message, Picture, Text
-from datagen.llm.local import Answer, Question
+from datagen.llm.local import Answer, Question, load_model
 from datagen.llm.local_vllm import VllmModel
+from datagen.llm.replies import schema_text
 
 
 class SamplingParams:
@@ -69,8 +71,8 @@ def question(*parts, max_tokens=8, **fields):
     return Question(ChatRequest(model="m@1", messages=(message,), **fields), max_tokens)
 
 
-def open_model(schema=b'{"type": "object"}', frames=Path("frames")):
-    return VllmModel(Path("folder"), frames, "--llm-model", lambda name: schema)
+def open_model(frames=Path("frames")):
+    return VllmModel(Path("folder"), frames)
 
 
 def test_each_request_keeps_its_own_parameters():
@@ -83,7 +85,7 @@ def test_each_request_keeps_its_own_parameters():
     ((_, params),) = model._llm.asked
     assert [(p.temperature, p.seed, p.max_tokens) for p in params] == [(0.0, 0, 8), (0.7, 7, 99)]
     assert params[0].structured_outputs is None
-    assert json.loads(params[1].structured_outputs.json) == {"type": "object"}
+    assert params[1].structured_outputs.json.encode() == schema_text("caption")
 
 
 def test_pictures_go_as_data_and_control_tokens_as_text(tmp_path):
@@ -109,8 +111,9 @@ def test_a_request_that_is_not_taken_is_named_when_alone():
     assert model._llm.asked[-1][1][0].structured_outputs is not None
 
 
-def test_a_schema_that_cannot_be_enforced_is_done_without():
-    model = open_model(b'{"uniqueItems": true}')
+def test_a_schema_that_cannot_be_enforced_is_done_without(monkeypatch):
+    monkeypatch.setattr(local_vllm, "schema_text", lambda name: b'{"uniqueItems": true}')
+    model = open_model()
     for _ in range(2):
         assert model.answer([question(schema="caption")])[0].text == "{}"
     assert [params[0].structured_outputs for _, params in model._llm.asked] == [None, None]
@@ -120,4 +123,4 @@ def test_a_folder_that_cannot_be_loaded_is_named_with_its_flag():
     with pytest.raises(
         UsageError, match=r"^--vlm-model broken: cannot be loaded: RuntimeError: Engine core init"
     ):
-        VllmModel(Path("broken"), Path("frames"), "--vlm-model")
+        load_model("vllm", Path("broken"), Path("frames"), "--vlm-model", True, Event())

@@ -11,7 +11,7 @@ from datagen.llm import prompts
 from datagen.llm.chat import Picture, Text
 from datagen.llm.models import Models, models_key
 from datagen.llm.prompts import load_prompt, make_messages, make_request, quoted
-from datagen.llm.replies import schema_of
+from datagen.llm.replies import schema_text
 from datagen.resources import resource
 from tests.llm.scripted import text_of
 
@@ -89,7 +89,7 @@ def test_results_depend_on_every_prompt():
 def test_every_prompt_can_be_asked(name):
     prompt = load_prompt(name)
     assert prompt == load_prompt(name, prompt.version)
-    assert schema_of(prompt.schema)["type"] == "object"
+    assert json.loads(schema_text(prompt.schema))["type"] == "object"
     assert 0 <= prompt.temperature <= 1 and prompt.max_tokens > 0 and prompt.about
     request = make_request(prompt, "m", VALUES[name], [Picture("v1/000001.jpg", "0" * 32)])
     assert request.prompt == f"{name}/{prompt.version}:{prompt.digest}" and len(prompt.digest) == 8

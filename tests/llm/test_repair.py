@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from datagen.errors import Failure, Invalid, Provider, Refused
 from datagen.llm.chat import ChatRequest, Message, Text
-from datagen.llm.repair import Fault, all_of, ask_checked, ask_traced, calls_at, failed_calls
+from datagen.llm.repair import Fault, all_of, ask_traced, calls_at, failed_calls
 from datagen.records import Call
 from tests.llm.scripted import Scripted, faults_in, repairs, said, text_of
 
@@ -44,7 +44,7 @@ def check(value):
 
 def run(*replies):
     model = Scripted(*replies)
-    value, faults = asyncio.run(ask_checked(REQUEST, check, model))
+    value, faults, _ = asyncio.run(ask_traced(REQUEST, check, model))
     return value, [fault.path for fault in faults], model.requests
 
 
@@ -111,7 +111,7 @@ def test_a_round_that_makes_it_worse_is_not_taken():
         return [Fault("/seen", "x", "", "")] * (1 if value["seen"] == "bad" else 2)
 
     model = Scripted(caption("bad"), repairs(__seen="worse"))
-    value, faults = asyncio.run(ask_checked(REQUEST, worse, model))
+    value, faults, _ = asyncio.run(ask_traced(REQUEST, worse, model))
     assert value == caption("bad") and len(faults) == 1 and len(model.requests) == 2
 
 
@@ -134,7 +134,7 @@ def test_a_reply_that_was_cut_off_gets_more_room():
 def test_twice_unreadable_is_invalid():
     model = Scripted("", "x" * 100_000)
     with pytest.raises(Invalid, match=r"caption/v1.*not JSON"):
-        asyncio.run(ask_checked(REQUEST, check, model))
+        asyncio.run(ask_traced(REQUEST, check, model))
     assert len(model.requests) == 2
     assert text_of(model.requests[1], "assistant") == "(nothing)"
 

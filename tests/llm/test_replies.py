@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from jsonschema_rs import meta
 
 from datagen.errors import Invalid
-from datagen.llm.replies import check_schema, parse_reply, schema_of
+from datagen.llm.replies import check_schema, parse_reply, schema_text
 
 NAMES = ("caption", "one_qna", "n_qna", "judge", "repair")
 STRICT = {"type", "properties", "required", "additionalProperties", "items", "enum", "anyOf"}
@@ -27,7 +27,7 @@ def objects(schema):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_schemas_are_strict(name):
-    schema = schema_of(name)
+    schema = json.loads(schema_text(name))
     meta.validate(schema)
     assert schema["type"] == "object"
     for part in objects(schema):

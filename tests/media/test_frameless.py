@@ -9,7 +9,7 @@ import pytest
 
 from datagen import config as options
 from datagen.config import Config, ExportOptions, SegmentOptions
-from datagen.flow import flow, flow_key, frames_key
+from datagen.flow import flow, flow_keys, frames_key
 from datagen.llm.models import Models
 from datagen.records import Built
 from datagen.scratch import Scratch
@@ -64,5 +64,5 @@ def test_only_builds_without_frames_have_keys_of_their_own(tmp_path: Path) -> No
     video = entry(tmp_path / "a.mp4")
     paths, embedded, none = (made(frames) for frames in ("paths", "embedded", "none"))
     assert frames_key(paths) == frames_key(embedded) != frames_key(none)
-    keys = [flow_key(video, config, RULES) for config in (paths, embedded, none)]
+    keys = [flow_keys([video], config, RULES) for config in (paths, embedded, none)]
     assert keys[0] == keys[1] != keys[2]

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datagen.media.decode import Reading, read_pictures
+from datagen.media.decode import read_pictures
 from datagen.media.lookahead import Lookahead, Unsure, due
+from datagen.media.reading import Reading
 from datagen.records import Watched
 from tests.media.clips import counter, ffmpeg, frames_in, seen
 from tests.media.test_watch import CONSTANT, VARIABLE

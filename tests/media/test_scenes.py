@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from datagen.config import SceneOptions
 from datagen.media.scenes import Scenes
+from datagen.media.small import Small, moves, returns
 from datagen.records import Boundary
 from tests.media.clips import SHARED, Pixels, seen
 
@@ -119,7 +120,7 @@ def test_gradual_changes_are_found_with_their_ends(
 
     (found,) = watched(clock(rate, 5 + length, uneven), picture)
     assert found.kind == kind
-    assert found.start == pytest.approx(2, abs=0.25) and found.end == pytest.approx(2 + length, abs=0.35)
+    assert found.start == pytest.approx(2, abs=0.3) and found.end == pytest.approx(2 + length, abs=0.35)
     assert 0.05 < found.score < 1
 
 
@@ -140,6 +141,36 @@ def test_most_round_irises_are_wipes(opens: bool) -> None:
     for boundary in found:
         assert boundary.kind == "wipe"
         assert 1.9 <= boundary.start <= 2.5 and 2.6 <= boundary.end <= 3.1
+
+
+ROWS, COLUMNS = np.mgrid[0:72, 0:126]
+ARRIVALS = {
+    "clock": (np.arctan2(COLUMNS - 62.5, ROWS - 35.5) / np.pi + 1) / 2,
+    "blinds": ROWS % 18 / 18,
+    "diagonal": (ROWS / 72 + COLUMNS / 126) / 2,
+}
+"""When a wipe reaches each pixel, 0 to 1."""
+
+
+@pytest.mark.parametrize("way", ARRIVALS)
+@pytest.mark.parametrize("light", [1.0, 0.2])
+def test_wipes_of_any_shape_are_found_in_any_light(way: str, light: float) -> None:
+    def picture(time: float) -> Pixels:
+        reached = ARRIVALS[way][..., None] < time - 2
+        return np.asarray(np.where(reached, shot(2), shot(1)) * light, np.uint8)
+
+    (found,) = watched(clock(20, 5), picture)
+    assert found.kind == "wipe" and 1.9 <= found.start <= 2.4 and 2.6 <= found.end <= 3.3
+
+
+@pytest.mark.parametrize("light", [1.0, 0.2])
+def test_long_dissolves_are_found_in_any_light(light: float) -> None:
+    def picture(time: float) -> Pixels:
+        share = min(max((time - 2) / 2.5, 0), 1)
+        return np.asarray(mixed("dissolve", share, shot(1), shot(2)) * light, np.uint8)
+
+    (found,) = watched(clock(20, 7), picture)
+    assert found.kind == "dissolve" and found.start >= 1.5 and found.end <= 5
 
 
 def test_black_for_long_is_a_shot_of_its_own() -> None:
@@ -199,14 +230,60 @@ def passer_by(time: float) -> Pixels:
     return picture
 
 
+def page() -> Pixels:
+    """A long text in pale colours."""
+    chance = np.random.default_rng(9)
+    words = np.kron(chance.random((60, 21)) < 0.6, np.ones((6, 6), bool)) & (np.arange(360) % 6 < 4)[:, None]
+    return np.where(words[..., None], np.uint8([60, 50, 40]), np.uint8([240, 235, 225]))
+
+
+def scrolling(time: float) -> Pixels:
+    top = 16 * int(time / 1.3)
+    return page()[top : top + 72]
+
+
+def window(time: float) -> Pixels:
+    picture = page()[:72].copy()
+    if 2 <= time < 4.5:
+        picture[12:60, 20:80] = shot(2)[12:60, 20:80]
+    return picture
+
+
 @pytest.mark.parametrize("rate", [12.0, 24.0, 30.0])
 @pytest.mark.parametrize(
     "scene",
-    [flash, fading_flash, blink, lamp, dimmer, strobe, shake, pan, passer_by],
+    [flash, fading_flash, blink, lamp, dimmer, strobe, shake, pan, passer_by, scrolling, window],
     ids=lambda f: f.__name__,
 )
 def test_light_and_motion_change_no_shot(scene: Callable[[float], Pixels], rate: float) -> None:
     assert watched(clock(rate, 6), scene) == ()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(-6, 6), st.integers(-10, 10), st.floats(0.3, 1.0), st.integers(0, 50))
+def test_a_shot_is_known_again_in_other_light_and_moved(
+    down: int, right: int, light: float, seed: int
+) -> None:
+    wide = np.random.default_rng(seed).integers(40, 256, (60, 90, 3)).astype(np.uint8)
+
+    def small(top: int, left: int, gain: float) -> Small:
+        # As large as makes one pixel of the margin and one of the picture for each of these.
+        seen = np.asarray(wide[top : top + 35, left : left + 62] * gain, np.uint8)
+        return Small(0.0, seen, None)
+
+    here, there = small(10, 12, 1.0), small(10 + down, 12 + right, light)
+    assert moves(here, there)
+    assert returns(here, small(10, 12, light))
+    other = Small(0.0, np.random.default_rng(seed + 100).integers(0, 256, (35, 62, 3)).astype(np.uint8), None)
+    assert not returns(here, other) and not moves(here, other)
+
+
+def test_a_cut_through_one_mixture_of_both_shots_is_found() -> None:
+    def picture(time: float) -> Pixels:
+        return mixed("dissolve", 0.5 if 2.99 < time < 3.01 else float(time > 3), shot(1), shot(2))
+
+    (found,) = watched(clock(20, 6), picture)
+    assert found.start == pytest.approx(3, abs=0.06)
 
 
 def test_a_cut_amid_motion_is_found() -> None:

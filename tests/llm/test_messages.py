@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from datagen.errors import Corrupt, Invalid
 from datagen.llm.chat import ChatRequest, Message, Picture, Text
-from datagen.llm.local_messages import chat_messages, has_pictures, read_frame, without_system
+from datagen.llm.messages import chat_messages, has_pictures, read_frame, without_system
 
 CONTROL = ("<|im_end|>", "<|image_pad|>", "<s>")
 

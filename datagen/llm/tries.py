@@ -1,24 +1,22 @@
-"""One call, however it goes to the endpoint: what its tries were paid for, and when a reply ends it."""
-
-from collections.abc import Callable
+"""One call, however it goes to a model: what its tries were paid for, and when it is over."""
 
 from msgspec import structs
 
-from datagen.errors import Provider, Refused
+from datagen.errors import Provider, Refused, UsageError
 from datagen.llm.chat import Attempt, ChatReply, ChatRequest
+from datagen.llm.client_address import KEY_VARIABLE, Place
 from datagen.llm.client_reply import Completion, Fault
 
 
 class Tries:
     """How far one call has come."""
 
-    def __init__(self, request: ChatRequest, shown: str, safe: Callable[[str], str]) -> None:
-        """`shown` names the endpoint in messages; `safe` takes the key out of what it says."""
+    def __init__(self, request: ChatRequest, place: Place) -> None:
         self.request = request
         self.max_tokens = request.max_tokens
         self.attempts: list[Attempt] = []
-        self.where = f"{shown}, model {request.model}"
-        self._safe = safe
+        self._place = place
+        self._dropped: set[str] = set()
         self._cut_off: ChatReply | None = None
 
     def take(self, completion: Completion, seconds: float) -> ChatReply | None:
@@ -39,7 +37,7 @@ class Tries:
         self.attempts.append(attempt)
         if choice.message.refusal or finish == "content_filter":
             text = choice.message.refusal or "withheld by the endpoint's content filter"
-            raise Refused(f"{self.request.model}: {self._safe(' '.join(text.split())[:300])}")
+            raise Refused(f"{self.request.model}: {self._place.safe(' '.join(text.split())[:300])}")
         reply = ChatReply(
             text=choice.message.content or "",
             finish_reason=finish,
@@ -53,13 +51,25 @@ class Tries:
             return None
         return reply
 
-    def fail(self, fault: Fault, seconds: float) -> str:
-        """Note a try that failed; returns why, without the key. Raises Refused."""
-        text = self._safe(fault.text)
+    def fail(self, fault: Fault, seconds: float) -> bool:
+        """Note a try that failed; whether another may do better. What the endpoint does not support is left
+        out of all calls from now on.
+
+        Raises Refused, and UsageError for what no call could do better.
+        """
+        text = self._place.safe(fault.text)
         self.attempts.append(Attempt(status=fault.status, seconds=seconds, fault=text))
         if fault.kind == "refused":
             raise Refused(f"{self.request.model}: {text}")
-        return text
+        if fault.kind == "fatal":
+            raise UsageError(f"{self._where}: {text}; check the URL, the model and {KEY_VARIABLE}")
+        if fault.kind != "unsupported":
+            return fault.kind != "unusable"
+        again = fault.option not in self._dropped
+        self._dropped.add(fault.option)
+        if fault.option not in self._place.unsupported:
+            self._place.unsupported.append(fault.option)
+        return again
 
     def give_up(self) -> ChatReply:
         """The reply that was cut off, if there is nothing better; otherwise raise Provider."""
@@ -67,4 +77,8 @@ class Tries:
             return structs.replace(self._cut_off, attempts=tuple(self.attempts))
         last = self.attempts[-1].fault if self.attempts else "no try"
         tries = "1 try" if len(self.attempts) == 1 else f"{len(self.attempts)} tries"
-        raise Provider(f"{self.where}: {tries}, last: {last}")
+        raise Provider(f"{self._where}: {tries}, last: {last}")
+
+    @property
+    def _where(self) -> str:
+        return f"{self._place.shown}, model {self.request.model}"
