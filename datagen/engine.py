@@ -96,9 +96,9 @@ def stoppable() -> Iterator[None]:
 
 
 def stop_signals() -> list[signal.Signals]:
-    """Signals that stop a run, but for those that whoever began it wants ignored, as nohup does."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    """Signals that stop a run: the end of its terminal too, unless it was begun by nohup."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([] if ignored else [signal.SIGHUP])]
 
 
 async def _run(
