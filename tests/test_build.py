@@ -249,7 +249,9 @@ def test_two_runs_on_one_output_the_second_is_told(tmp_path, samples):
     out = tmp_path / "out"
     first = subprocess.Popen(command(samples, out, "--quiet"), cwd=ROOT)
     assert wait_for(lambda: (out / "run.json").exists())
+    first.send_signal(signal.SIGSTOP)  # it might be done before the second has begun
     second = build(samples, out)
+    first.send_signal(signal.SIGCONT)
     assert second.returncode == 2 and "another run" in second.stderr and second.stderr.count("\n") == 1
     assert first.wait(timeout=120) == 0
 
