@@ -13,9 +13,8 @@ COLOURS = (
     "red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink", "brown", "black", "grey", "white",
 )  # fmt: skip
 
-_SAMPLE = 0.125
+_SAMPLE = 0.25
 """Seconds between two pictures looked at."""
-
 
 _CUT = 0.05
 """Least change of brightness at a cut."""

@@ -1,12 +1,14 @@
-"""Shot boundaries: a PySceneDetect detector proposes cuts, and what it cannot see is added.
+"""Shot boundaries: a PySceneDetect detector tells cuts, and what it cannot see is added.
 
 Detectors of PySceneDetect compare neighbouring pictures. That finds cuts, and also takes flashes and
-violent motion for cuts, and misses changes that take a while. So a proposed cut counts only if
+violent motion for cuts, and misses changes that take a while. So what it takes for a cut counts only if
 
-- the shot does not come back within 0.6 s, in whatever light: else it was a flash (or its end);
-- no good part of it remains, where it was or moved: else a window opened, a page was scrolled;
 - the jump is the largest change within 0.3 s of it and brings new colours: else it is motion, which
-  goes on, and moves colours about rather than replacing them.
+  goes on, and moves colours about rather than replacing them;
+- the shot does not come back within 0.6 s, in whatever light: else it was a flash (or its end);
+- no good part of it remains, where it was or moved: else a window opened, a page was scrolled.
+
+The first of these is cheap to tell, so the detector is asked about the largest changes alone.
 
 A jump three times as large as anything around it (AdaptiveDetector's ratio) needs no new colours, and
 is a cut even below the threshold of the detector, unless the user has set one.
@@ -16,6 +18,7 @@ All spans are in seconds, so that it does not matter how many pictures a second 
 """
 
 from collections import deque
+from collections.abc import Iterator
 from fractions import Fraction
 from itertools import combinations
 from statistics import fmean
@@ -37,11 +40,15 @@ _NO_RATE = Fraction(25)
 """FrameTimecode wants a rate, but uses it for frame numbers alone, and we deal in seconds."""
 
 _DETECTORS = {
-    "content": (ContentDetector, "threshold"),
-    "adaptive": (AdaptiveDetector, "adaptive_threshold"),
-    "hash": (HashDetector, "threshold"),
-    "histogram": (HistogramDetector, "threshold"),
+    "content": (ContentDetector, "threshold", 0),
+    "adaptive": (AdaptiveDetector, "adaptive_threshold", 2),
+    "hash": (HashDetector, "threshold", 0),
+    "histogram": (HistogramDetector, "threshold", 0),
 }
+"""What each is called, its threshold, and how many changes on either side of a cut it looks at."""
+
+_LEAST_STEP = 1.0
+"""Less change than this, of 255, is no cut whatever a detector says."""
 
 _FLASH = 0.6
 """Longest flash, in seconds."""
@@ -69,7 +76,7 @@ class Scenes:
     """Shot boundaries of the pictures added one by one."""
 
     def __init__(self, options: SceneOptions) -> None:
-        detector, threshold = _DETECTORS[options.detector]
+        detector, threshold, self.beside = _DETECTORS[options.detector]
         values: dict[str, Any] = {"min_scene_len": 0.0}
         if options.threshold is not None:
             values[threshold] = options.threshold
@@ -78,37 +85,51 @@ class Scenes:
         self.own = options.threshold is None
         self.gradual, self.fades = Gradual(), Fades()
         self.recent: deque[Small] = deque()
-        self.proposed: dict[int, bool] = {}
-        """Ticks of possible cuts, and whether the detector proposed them."""
+        self.largest: deque[int] = deque()
+        """Ticks of pictures that no other one shortly before changed more than."""
         self.cuts: list[Boundary] = []
 
     def add(self, time: float, plane: NDArray[np.uint8]) -> None:
         """The picture at `time` seconds, as a small plane of blue, green and red."""
         small = Small(time, plane, self.recent[-1] if self.recent else None)
+        if small.step >= _LEAST_STEP and small.step >= max(self._steps_before(time), default=0.0):
+            self.largest.append(small.tick)
         self.recent.append(small)
-        if self.own and small.step >= _PLAIN_STEP:
-            self.proposed[small.tick] = False
-        self._take(self.detector.process_frame(_timecode(small.tick), plane))
         self.gradual.add(small)
         self.fades.add(small)
-        while self.proposed and time - min(self.proposed) / TICK.denominator > _FLASH:
-            self._confirm(min(self.proposed))
+        while self.largest and self._all_seen(self.largest[0]):
+            self._confirm(self.largest.popleft())
         while time - self.recent[0].time > 2 * _FLASH + 2 and len(self.recent) > 8:
             self.recent.popleft()
 
+    def _steps_before(self, time: float) -> Iterator[float]:
+        """Of the pictures within _AROUND, and of the last two in any case."""
+        for back, small in enumerate(reversed(self.recent)):
+            if back >= 2 and time - small.time > _AROUND:
+                return
+            yield small.step
+
+    def _all_seen(self, tick: int) -> bool:
+        """Whether the pictures that tell if the one at `tick` is a cut have been added."""
+        if len(self.recent) <= self.beside or self.recent[-1 - self.beside].tick < tick:
+            return False
+        return self.recent[-1].time - tick / TICK.denominator > _FLASH
+
     def finish(self) -> tuple[Boundary, ...]:
         """All boundaries in order; the score is the mean change of colour across each, 0 to 1."""
-        if self.recent:
-            self._take(self.detector.post_process(_timecode(self.recent[-1].tick)))
-        for tick in sorted(self.proposed):
+        for tick in self.largest:
             self._confirm(tick)
         return _apart(_joined(self.cuts, self.gradual.finish(), self.fades.finish()), self.min_seconds)
 
-    def _take(self, cuts: list[FrameTimecode]) -> None:
-        self.proposed.update((cut.pts, True) for cut in cuts)
+    def _detects(self, shown: list[Small], at: int) -> bool:
+        """Whether the detector takes picture `at` for a cut. It sees that and its neighbours alone."""
+        seen = shown[max(0, at - 1 - self.beside) : at + 1 + self.beside]
+        cuts = [
+            cut for small in seen for cut in self.detector.process_frame(_timecode(small.tick), small.plane)
+        ]
+        return any(cut.pts == shown[at].tick for cut in cuts)
 
     def _confirm(self, tick: int) -> None:
-        by_detector = self.proposed.pop(tick)
         shown = list(self.recent)
         # Of pictures with one time stamp only the last is ever shown.
         at = max((n for n, small in enumerate(shown) if small.tick == tick), default=0)
@@ -122,10 +143,13 @@ class Scenes:
             if at - 2 <= n < at + 2 or -_AROUND <= small.time - after.time <= _AROUND
         ]
         most = max((shown[n].step for n in near if n != at), default=0.0)
-        if after.step < (most if by_detector else _PLAIN * most):
+        if after.step < most:
+            return
+        stands_out = after.step >= _PLAIN * most
+        if not (self.own and stands_out and after.step >= _PLAIN_STEP) and not self._detects(shown, at):
             return
         old, new = [shown[n] for n in near if n < at], [shown[n] for n in near if n >= at]
-        if after.step < _PLAIN * most and not _recoloured(old, new):
+        if not stands_out and not _recoloured(old, new):
             return
         later = [small for small in shown[at:] if small.time - after.time <= _FLASH + EPSILON]
         earlier = [small for small in shown[:at] if before.time - small.time <= _FLASH + EPSILON]

@@ -47,6 +47,8 @@ class Small:
         rows, columns = plane.shape[0] // _MARGIN, plane.shape[1] // _MARGIN
         middle = plane[rows : plane.shape[0] - rows, columns : plane.shape[1] - columns]
         self.time = time
+        self.plane = plane
+        """All of the picture, larger."""
         self.tick = round(time * TICK.denominator)
         self.pixels = cv2.resize(middle, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
         self.step = change(self, previous) if previous is not None else 0.0

@@ -28,9 +28,6 @@ from datagen.remote import fetched
 _RATE = 10
 """Pictures looked at a second."""
 
-_MEASURED = 0.25
-"""Seconds between two pictures measured."""
-
 _HELD = 4
 """Pictures kept in case the next one looked at shows that something happened between."""
 
@@ -81,7 +78,6 @@ def _watch(
 ) -> Watched:
     reading = Reading()
     sampler = Sampler()
-    measured = -_MEASURED
     boundaries, measures = Scenes(scenes), Measures()
     if not writes_frames:
         Path(folder.path).mkdir(parents=True, exist_ok=True)
@@ -94,9 +90,7 @@ def _watch(
                     writer.show(time, picture, reading.aspect)
                 for moment, plane in sampler.planes(time, picture):
                     boundaries.add(moment, plane)
-                    if moment >= measured + _MEASURED - EPSILON:
-                        measures.add(moment, plane)
-                        measured = moment
+                    measures.add(moment, plane)
             if writer:
                 writer.finish(reading.duration)
         except FFmpegError as error:

@@ -70,17 +70,17 @@ def test_the_commonest_colour_and_its_share() -> None:
 
 
 def test_motion_is_the_mean_change_of_brightness() -> None:
-    pictures = [(n / 8, plane(51 * (n % 2), 51 * (n % 2), 51 * (n % 2))) for n in range(9)]
-    moving, *_ = measure(pictures, 1.125)
+    pictures = [(n / 4, plane(51 * (n % 2), 51 * (n % 2), 51 * (n % 2))) for n in range(5)]
+    moving, *_ = measure(pictures, 1.25)
     assert moving.motion == pytest.approx(0.2, abs=1e-4)
-    still, *_ = measure([(n / 8, plane(90, 10, 10)) for n in range(9)], 1.125)
+    still, *_ = measure([(n / 4, plane(90, 10, 10)) for n in range(5)], 1.25)
     assert still.motion == 0
 
 
 def test_a_cut_is_no_motion() -> None:
     pictures = [
-        (n / 8, plane(20 + n, 20 + n, 20 + n) if n < 4 else plane(200 + n, 200 + n, 200 + n))
-        for n in range(8)
+        (n / 4, plane(20 + n, 20 + n, 20 + n) if n < 2 else plane(200 + n, 200 + n, 200 + n))
+        for n in range(4)
     ]
     (found,) = measure(pictures, 1)
     assert found.motion == pytest.approx(1 / 255, abs=1e-4)

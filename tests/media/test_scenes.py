@@ -52,6 +52,13 @@ def test_a_threshold_changes_what_is_found() -> None:
     assert len(find(times, shots, SceneOptions(threshold=5.0))) == 1
 
 
+@pytest.mark.parametrize("detector, threshold", [("content", 20.0), ("adaptive", 2.0)])
+def test_the_users_threshold_finds_cuts_among_few_pictures(detector: str, threshold: float) -> None:
+    times = [n / 2 for n in range(40)]
+    found = find(times, [n // 10 for n in range(40)], SceneOptions(detector, threshold))  # type: ignore[arg-type]
+    assert [boundary.start for boundary in found] == [5.0, 10.0, 15.0]
+
+
 @pytest.mark.parametrize("detector", DETECTORS)
 @pytest.mark.parametrize("rate", [5.0, 24.0, 60.0])
 def test_the_shortest_shot_is_in_seconds_whatever_the_rate(detector: str, rate: float) -> None:
