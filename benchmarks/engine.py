@@ -3,9 +3,9 @@
     python -m benchmarks.engine [--backend local|ray] [--seconds 0.1] [--videos 300] [--rounds 3] [--only cpu]
 
 CPU: videos of one step that works so many seconds on the processor, through engine, ledger, spool and
-children, against the same function in plain processes that have shared the work out beforehand. Each is run
-with all the videos and with a quarter of them: the difference is what the videos took, without what starting
-took. All processes count, Ray's own too.
+children, against the same function in plain processes that have shared the work out beforehand. What starting
+took does not count: the engine's first quarter of the videos is left out, and of the plain processes what a
+quarter takes. All processes count, Ray's own too.
 
 Wall time: videos of two stages that let as many through a second, a step that keeps a child waiting and a
 model call, against the first of them alone. Calls: 256 at a time of 100 ms each, while children work.
@@ -14,7 +14,9 @@ model call, against the first of them alone. Calls: 256 at a time of 100 ms each
 import argparse
 import asyncio
 import functools
+import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -23,6 +25,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+import numpy as np
 import psutil
 
 from datagen.engine import Backend, run_tasks
@@ -118,11 +121,12 @@ def per_second(came: list[float]) -> float:
     return (len(came) - 2 * fifth) / (came[-fifth] - came[fifth])
 
 
-def cpu_of(codes: list[str]) -> float:
-    """CPU seconds of Python processes and of all they start."""
+def cpu_of(codes: list[str]) -> tuple[list[tuple[float, float]], bytes]:
+    """CPU seconds of Python processes and all they start, as time goes by, and what the last one printed."""
     spent: dict[psutil.Process, float] = {}
+    sums = [(0.0, 0.0)]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
-    running = [psutil.Popen([sys.executable, "-c", code], env=env) for code in codes]
+    running = [psutil.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE) for code in codes]
     while any(process.poll() is None for process in running):
         for top in running:
             try:
@@ -131,33 +135,41 @@ def cpu_of(codes: list[str]) -> float:
                     spent[process] = times.user + times.system
             except psutil.Error:
                 continue
+        sums.append((time.monotonic(), sum(spent.values())))
         time.sleep(0.05)
     if any(process.returncode for process in running):
         raise RuntimeError("a run has failed")
-    return sum(spent.values())
+    return sums, running[-1].stdout.read()
 
 
-def cpu_of_engine(args: argparse.Namespace, videos: int) -> float:
-    """CPU of a run that does nothing but work."""
-    what = f"{args.backend!r}, {args.workers}, {videos}, Shape(work={args.seconds}), {4 * args.workers}"
-    return cpu_of([f"from benchmarks.engine import Shape, run; run({what})"])
+def cpu_of_engine(args: argparse.Namespace) -> float:
+    """CPU of a video: the slope of a line through the sums at all moments at which one had been worked on."""
+    what = f"{args.backend!r}, {args.workers}, {args.videos}, Shape(work={args.seconds}), {4 * args.workers}"
+    sums, said = cpu_of([f"from benchmarks.engine import Shape, run; print(run({what})['work'])"])
+    came = json.loads(said)[args.videos // 4 :]
+    spent = np.interp(came, *zip(*sums, strict=True))
+    return float(np.polyfit(range(len(came)), spent, 1)[0])
 
 
-def cpu_of_bare(args: argparse.Namespace, videos: int) -> float:
-    """CPU of the same work in plain processes."""
-    numbers = [f"range({n}, {videos}, {args.workers})" for n in range(args.workers)]
-    code = "from benchmarks.engine import work\nfor n in {}: work(n, {})"
-    return cpu_of([code.format(some, args.seconds) for some in numbers])
+def cpu_of_bare(args: argparse.Namespace) -> float:
+    """CPU of a video in plain processes."""
+
+    def cpu(videos: int) -> float:
+        numbers = [f"range({n}, {videos}, {args.workers})" for n in range(args.workers)]
+        code = "from benchmarks.engine import work\nfor n in {}: work(n, {})"
+        return cpu_of([code.format(some, args.seconds) for some in numbers])[0][-1][1]
+
+    few = args.videos // 4
+    return (cpu(args.videos) - cpu(few)) / (args.videos - few)
 
 
 def print_cpu(args: argparse.Namespace) -> None:
     """What the engine adds to the CPU of the work."""
-    ratios, many, few = [], args.videos, args.videos // 4
+    ratios = []
     for _ in range(args.rounds):
-        bare, engine = (of(args, many) - of(args, few) for of in (cpu_of_bare, cpu_of_engine))
+        bare, engine = cpu_of_bare(args), cpu_of_engine(args)
         ratios.append(engine / bare)
-        each = [1000 * cpu / (many - few) for cpu in (bare, engine)]
-        print(f"  CPU of a video, ms: bare {each[0]:.1f}, engine {each[1]:.1f}", flush=True)
+        print(f"  CPU of a video, ms: bare {1000 * bare:.1f}, engine {1000 * engine:.1f}", flush=True)
     print(f"CPU over the bare work: {spread(ratios)}")
 
 

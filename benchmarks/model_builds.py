@@ -1,6 +1,7 @@
 """For benchmarks of whole builds: small videos, an endpoint that keeps accounts, and builds against it."""
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -127,6 +128,20 @@ class Endpoint:
             await asyncio.sleep(0.01)
         await asyncio.sleep(_GRACE)
         paid.arrived = paid.arrived or not connection.is_closing()
+
+    @contextlib.contextmanager
+    def refusing(self, share: float) -> Iterator[None]:
+        """Within it a share of the calls is refused for good."""
+
+        async def refuse(call: Call, good: bytes) -> bytes:
+            return http(400, {"error": {"message": "flagged", "code": "content_filter"}})
+
+        before = self._fault, self._share
+        self._fault, self._share = refuse, share
+        try:
+            yield
+        finally:
+            self._fault, self._share = before
 
     @property
     def paid_again(self) -> list[Paid]:

@@ -20,13 +20,14 @@ from datagen.estimate import estimate, estimate_lines
 from datagen.export.export import export
 from datagen.export.tokens import TokenCounter
 from datagen.flow import VERSIONS, flow
+from datagen.inspect.terminal import plain
 from datagen.ledger import Ledger
 from datagen.llm.budget import Budget, BudgetedClient, Purse
 from datagen.llm.client_address import KEY_VARIABLE
 from datagen.llm.models import Models, check_models, open_clients
 from datagen.llm.preflight import preflight
 from datagen.llm.prices import picture_tokens
-from datagen.money import cost_of, money_left, preflight_events, spent
+from datagen.money import check_counted, cost_of, money_left, preflight_events, spent
 from datagen.options import parser
 from datagen.pipeline_file import load_config
 from datagen.plan import Plan, drop_leftovers, export_key, make_plan, outcome, owed_tasks, prepare
@@ -69,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
         try:
             return _mending(args, again)
         except UsageError as error:
-            print(f"datagen: {_message(error)}", file=sys.stderr)
+            print(f"datagen: {plain(_message(error))}", file=sys.stderr)
             return 2
         except (NoSpace, sqlite3.OperationalError, OSError) as error:
             print(f"datagen: --out {args.out}: cannot be written: {_message(error)}", file=sys.stderr)
@@ -117,7 +118,8 @@ def build(args: argparse.Namespace, again: str) -> int:
             ledger.forget_failures(None if args.retry_failed == "all" else args.retry_failed)
         plan = make_plan(entries, rejected, config, models, ledger, out / "frames")
         if args.dry_run:
-            tell("\n".join(dry_run_lines(plan, config, models, ledger, out, args.retry_failed)), sys.stdout)
+            lines = dry_run_lines(plan, config, models, ledger, out, args.retry_failed)
+            tell("\n".join(map(plain, lines)), sys.stdout)
             return 0
         if args.estimate:
             prepare(plan, config, ledger, out / "frames")
@@ -207,6 +209,7 @@ def _purse(
     ledger.add(preflight_events(asked))
     if budget_usd is None:
         return None
+    check_counted(asked)
     purse = out / ".work" / "purse.json"
     Purse.fill(purse, money_left(budget_usd, ledger.costs(), models, config.prices))
     return purse
@@ -281,19 +284,18 @@ def _finish(
         tell(log_line("done", **told), sys.stdout)
     elif not args.quiet:
         lines = summary_lines(result, out, fresh, seconds) + slowest_lines(slowest)
-        tell("\n".join(lines), sys.stdout)
-    return _verdict(sum(found.failures.values()), found.listed, config, args.quiet)
+        tell("\n".join(map(plain, lines)), sys.stdout)
+    return _verdict(sum(found.failures.values()), found.listed, config)
 
 
-def _verdict(failed: int, total: int, config: Config, quiet: bool) -> int:
+def _verdict(failed: int, total: int, config: Config) -> int:
     allowed = config.limits.max_failures
     if failed <= (allowed * total if allowed < 1 else allowed):
         return 0
-    if not quiet:
-        print(
-            f"datagen: {failed} of {total} videos failed, more than limits.max_failures ({allowed:g}) allows",
-            file=sys.stderr,
-        )
+    print(
+        f"datagen: {failed} of {total} videos failed, more than limits.max_failures ({allowed:g}) allows",
+        file=sys.stderr,
+    )
     return 1
 
 

@@ -127,12 +127,12 @@ class Lane:
                     self._fill(runner, window)
                     if self._open:
                         # Each time costs, a long wait too: the others keep the runner busy meanwhile.
-                        self._keep(await runner.take(max(1, min(4, len(self._open) // 2))))
+                        self._keep(await runner.take(max(1, min(16, len(self._open) // 2))))
                     else:
                         await asyncio.sleep(_IDLE_SECONDS)
                 except RunnerDied as death:
                     if runner is not None:
-                        await self._close(runner)
+                        await self._close(runner, stop)
                         runner = None
                     self._work.give_back(self._open.values(), death)
                     self._open = {}
@@ -140,7 +140,7 @@ class Lane:
                         return
         finally:
             if runner is not None:
-                await self._close(runner)
+                await self._close(runner, stop)
 
     def _fill(self, runner: AnyRunner, window: int) -> None:
         while len(self._open) < window and not any(map(self._work.is_suspect, self._open)):
@@ -159,10 +159,23 @@ class Lane:
         for event in events:
             self._open.pop(event.key, None)
 
-    async def _close(self, runner: AnyRunner) -> None:
+    async def _close(self, runner: AnyRunner, stop: asyncio.Event) -> None:
         try:
             self._keep(await runner.close())
             if self._all_kept:
                 self._work.ledger.drop_spool(self._name)
         except RunnerDied:
-            self._work.ledger.take_in_spool(self._name)
+            await self._take_in_spool(stop)
+
+    async def _take_in_spool(self, stop: asyncio.Event) -> None:
+        """Take in what a dead runner left; one on another machine may still write. What is stopped leaves it
+        to the next run.
+        """
+        while True:
+            try:
+                self._work.ledger.take_in_spool(self._name)
+                return
+            except BlockingIOError:
+                if stop.is_set():
+                    return
+            await asyncio.sleep(_IDLE_SECONDS)

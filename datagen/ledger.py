@@ -157,8 +157,8 @@ class Ledger:
         return sum(map(self._take_in, sorted(self._spools.glob("*.jsonl"))))
 
     def take_in_spool(self, name: str) -> int:
-        """Take in the spool of one runner that has ended. Returns the events found."""
-        return sum(map(self._take_in, self._files(name)))
+        """The same for one runner that has died. Raises BlockingIOError while it has not quite."""
+        return sum(self._take_in(path, fcntl.LOCK_NB) for path in self._files(name))
 
     def drop_spool(self, name: str) -> None:
         """Delete the spool of a runner all of whose events have been added."""
@@ -174,7 +174,7 @@ class Ledger:
         """The files of a spool, the earlier one first."""
         return sorted(self._spools.glob(f"{name}.*"))
 
-    def _take_in(self, path: Path) -> int:
+    def _take_in(self, path: Path, how: int = 0) -> int:
         """Take in one file of a spool, then delete it.
 
         A handful of events at a time is in memory. They have been added in their order, so those up to the
@@ -182,7 +182,7 @@ class Ledger:
         """
         count, known = 0, True
         with path.open("rb") as spool:
-            fcntl.flock(spool, fcntl.LOCK_EX)
+            fcntl.flock(spool, fcntl.LOCK_EX | how)
             events = _read_spool(spool)
             while handful := list(islice(events, _HANDFUL)):
                 known = known and self._has_all(handful)

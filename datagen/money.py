@@ -7,7 +7,7 @@ import msgspec
 from msgspec import structs
 
 from datagen.config import Price
-from datagen.errors import Failure, OverBudget
+from datagen.errors import Failure, OverBudget, UsageError
 from datagen.ledger import Cost, Event, key_of
 from datagen.llm.chat import ChatReply, ChatRequest
 from datagen.llm.models import Models
@@ -94,6 +94,14 @@ def money_left(usd: float, costs: list[Cost], models: Models, prices: Mapping[st
     if left < sum(nanodollars(price, 200, 100, batch=False) for price in asked.values()):
         raise OverBudget("what is left is not worth a call")
     return left
+
+
+def check_counted(made: list[tuple[ChatRequest, ChatReply | Failure]]) -> None:
+    """Raises UsageError where an endpoint does not tell what it took: money spent there would not be seen."""
+    for request, outcome in made:
+        if isinstance(outcome, ChatReply) and not outcome.prompt_tokens:
+            why = f"the endpoint of {request.model} does not count tokens (`usage` in its replies)"
+            raise UsageError(f"--budget-usd: {why}, so no budget can be kept; leave the option out")
 
 
 def preflight_events(made: list[tuple[ChatRequest, ChatReply | Failure]]) -> list[Event]:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from contextlib import suppress
 
 from datagen.errors import FAILURES
 
@@ -15,13 +16,16 @@ def parser() -> argparse.ArgumentParser:
         "short sample videos below OUT and builds from them. Exit status: 0 done; 1 done, but more videos "
         "failed than limits.max_failures; 2 wrong usage; 130 interrupted.",
     )
-    p.add_argument("--pipeline", default="nqna", help="1qna, nqna, mixed, or the path of a pipeline file")
+    p.add_argument(
+        "--pipeline", default="nqna", type=_named, help="1qna, nqna, mixed, or the path of a pipeline file"
+    )
     p.add_argument(
         "--videos",
+        type=_named,
         metavar="PATH",
         help="a folder, a video, or a .jsonl/.csv/.parquet manifest; or the address of one, such as s3://bucket/videos",
     )
-    p.add_argument("--out", default="out", help="where the dataset goes (default: %(default)s)")
+    p.add_argument("--out", default="out", type=_named, help="where the dataset goes (default: %(default)s)")
     p.add_argument(
         "--set",
         action="append",
@@ -32,13 +36,17 @@ def parser() -> argparse.ArgumentParser:
     for kind, work in (("llm", "writes the dialogues"), ("vlm", "writes the captions")):
         p.add_argument(
             f"--{kind}-url",
+            type=_named,
             metavar="URL",
             help=f"the OpenAI-compatible endpoint that {work} (its key is taken from OPENAI_API_KEY); or "
             "transformers or vllm, to load the model in this process; or jsonl:FOLDER, for `vllm run-batch`. "
             "Without one, rules do",
         )
         p.add_argument(
-            f"--{kind}-model", metavar="NAME", help="the model's name there, or the folder with its files"
+            f"--{kind}-model",
+            type=_named,
+            metavar="NAME",
+            help="the model's name there, or the folder with its files",
         )
     p.add_argument(
         "--max-in-flight", type=_positive, metavar="N", help="calls at a time; without it, found out"
@@ -72,7 +80,9 @@ def parser() -> argparse.ArgumentParser:
         default="auto",
         help="local: this process; ray: one actor a node; auto: local for a handful of videos",
     )
-    p.add_argument("--ray-address", metavar="ADDR", help="join this Ray cluster, such as auto or HOST:6379")
+    p.add_argument(
+        "--ray-address", type=_named, metavar="ADDR", help="join this Ray cluster, such as auto or HOST:6379"
+    )
     p.add_argument(
         "--estimate",
         action="store_true",
@@ -88,15 +98,21 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+def _named(text: str) -> str:
+    """An empty one is a shell variable that nobody has set; the default in its place would be a surprise."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; leave the option out, or say what it is")
+    return text
+
+
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"is {text!r}, must be a whole number from 1 up")
+    return int(text)
 
 
 def _dollars(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1e9:
-        raise ValueError
-    return value
+    with suppress(ValueError):
+        if 0 < (value := float(text)) < 1e9:
+            return value
+    raise argparse.ArgumentTypeError(f"is {text!r}, must be a number of dollars above 0")

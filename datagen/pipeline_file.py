@@ -1,6 +1,7 @@
 """A pipeline file (YAML, values only) becomes a Config. Unknown keys are errors."""
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -21,8 +22,10 @@ def load_config(pipeline: str, overrides: list[str]) -> Config:
     """
     path = find_pipeline(pipeline)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = path.read_text(encoding="utf-8")
+        values = yaml.safe_load(text) or {}
+        _check_doubles(yaml.compose(text, yaml.SafeLoader), str(path))
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         raise UsageError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise UsageError(f"{path}: must hold `key: value` lines, not a {type(values).__name__}")
@@ -54,6 +57,18 @@ def find_pipeline(pipeline: str) -> Path:
             f"{', '.join(known)}, or give the path of a .yaml file"
         )
     return folder / f"{pipeline}.yaml"
+
+
+def _check_doubles(node: yaml.Node | None, where: str, depth: int = 3) -> None:
+    """Of a key that stands there twice YAML takes the last, and the first would be lost without a word."""
+    if not isinstance(node, yaml.MappingNode) or not depth:
+        return
+    lines: dict[str, int] = {}
+    for key, value in node.value:
+        line = key.start_mark.line + 1
+        if (first := lines.setdefault(key.value, line)) != line:
+            raise UsageError(f"{where}: line {line}: `{key.value}` stands in line {first} too; keep one")
+        _check_doubles(value, where, depth - 1)
 
 
 def _suggest(word: str, known: list[str]) -> str:
@@ -91,15 +106,30 @@ def _apply(values: dict[str, Any], override: str) -> None:
     place = values
     for parent in parents:
         place = place.setdefault(parent, {})
+        if not isinstance(place, dict):
+            raise UsageError(f"--set {override}: `{parent}` is a value, it has no keys of its own")
     place[last] = value
 
 
 def _plain(message: str) -> str:
     text, _, at = message.partition(" - at `$.")
-    return f"`{at.rstrip('`')}`: {text}" if at else text
+    at = at.rstrip("`")
+    if text.startswith("Invalid enum value"):
+        known = _choices(at)
+        text += _suggest(text.split("'")[1].lower(), known) + f"; known values are {', '.join(known)}"
+    return f"`{at}`: {text}" if at else text
+
+
+def _choices(key: str) -> list[str]:
+    """What may stand at a key such as `segment.method`, or in the list `dialogue.shapes[0]`."""
+    hint: Any = Config
+    for name in key.partition("[")[0].split("."):
+        hint = get_type_hints(hint)[name]
+    return list(get_args(get_args(hint)[0] if "[" in key else hint))
 
 
 _BOUNDS: dict[str, tuple[float, float]] = {
+    "scenes.threshold": (0, 1000),
     "scenes.min_seconds": (0, 60),
     "frames.interval": (0.04, 3600),
     "frames.max_pixels": (28 * 28, 100_000_000),
@@ -118,6 +148,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "export.max_tokens": (512, 10_000_000),
     "export.rl_fraction": (0, 1),
     "export.val_fraction": (0, 1),
+    "export.rl_min_gain": (-10, 10),
     "export.keep_silent": (0, 1),
     "export.silent_tail": (0, 36000),
     "export.dialogues_per_shard": (1, 1_000_000),
@@ -157,8 +188,12 @@ def _check_values(config: Config, where: str) -> None:
         if not 0 <= low <= high:
             note = " (half of segment.max_seconds)" if key == "segment.min_seconds" else ""
             raise UsageError(f"{where}: `{key}` is {low:g}, more than its upper bound {high:g}{note}")
-    if config.export.jitter[1] > 1:
-        raise UsageError(f"{where}: `export.jitter` ends at {config.export.jitter[1]:g}, at most 1")
+    for key, most in (("jitter", 1), ("rl_window_seconds", 36000)):
+        if (end := getattr(config.export, key)[1]) > most:
+            raise UsageError(f"{where}: `export.{key}` ends at {end:g}, at most {most}")
+    for tag in config.dataset.languages:
+        if not re.fullmatch("[A-Za-z]{2}([-_].*)?", tag):
+            raise UsageError(f"{where}: `dataset.languages` holds {tag!r}, which is no code such as en")
     if not set(config.dialogue.shapes) - set(SILENT_KINDS):
         raise UsageError(f"{where}: `dialogue.shapes` must name a shape that has replies, such as narrate")
     assert config.export.placement in get_args(Placement)

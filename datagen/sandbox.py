@@ -179,7 +179,7 @@ async def _cause_of_death(child: Process) -> str:
 def serve() -> None:
     """The child's side: answer requests until the parent closes the pipe or dies."""
     parent, memory_mb = int(sys.argv[1]), int(sys.argv[2])
-    _die_with(parent)
+    die_with(parent)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (memory_mb << 20, memory_mb << 20))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -227,7 +227,8 @@ def _function(name: str) -> tuple[Callable[..., Any], list[Any]]:
     return function, [hints[parameter] for parameter in inspect.signature(function).parameters]
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
+    """End this process when its parent has died, however that came, and have it inherit orphans."""
     if sys.platform == "linux":
         pr_set_pdeathsig, pr_set_child_subreaper = 1, 36
         system = ctypes.CDLL(None)

@@ -33,7 +33,8 @@ ALLOWED = {
     "training": BASE | {"llm", "export"},
     "runner": BASE | {"ledger", "sandbox", "spool"},
     "lanes": BASE | {"ledger", "runner"},
-    "engine": BASE | {"guard", "lanes", "ledger", "runner"},
+    "cluster": BASE | {"guard", "lanes", "ledger", "runner", "sandbox"},
+    "engine": BASE | {"cluster", "lanes", "ledger", "runner"},
     "flow": BASE | FLOOR | {"scratch", "dialogue", "export", "runner"},
     "plan": BASE | FLOOR | {"flow", "runner"},
     "progress": BASE | {"ledger", "money", "config"},
@@ -53,7 +54,7 @@ ONLY_IN = {
     "cv2": {"media", "samples"},
     "ffmpeg": {"media", "samples"},
     "scenedetect": {"media"},
-    "ray": {"engine"},
+    "ray": {"cluster"},
     "verl": {"training"},
 }
 LAZY = {"aiohttp", "fsspec", "httpx2", "openai", "torch", "transformers", "ray", "vllm"}

@@ -202,13 +202,22 @@ def test_failures_are_remembered_until_a_retry_is_asked_for(tmp_path, samples):
     assert "Nothing to do" in build(videos, tmp_path / "out", "--retry-failed", "Timeout").stdout
     build(videos, tmp_path / "out", "--retry-failed", "Corrupt")
     assert table(tmp_path / "out", "rejected")[0]["code"] == "Corrupt"
-    assert build(videos, tmp_path / "out", "--set", "limits.max_failures=0.1").returncode == 1
+    failed = build(videos, tmp_path / "out", "--set", "limits.max_failures=0.1", "--quiet")
+    assert failed.returncode == 1 and "1 of 2 videos failed" in failed.stderr
 
 
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(tmp_path, samples):
     done = build(samples, tmp_path / "out", "--dry-run")
     assert done.returncode == 0 and "4 videos: 0 are done, 4 to do." in done.stdout
     assert not (tmp_path / "out" / "frames").exists() and not (tmp_path / "out" / "sft").exists()
+
+
+def test_names_of_files_cannot_steer_the_terminal(tmp_path, capsys):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "a\x1b[31m\n.mp4").touch()
+    assert main(["--videos", str(tmp_path / "videos"), "--out", str(tmp_path / "out"), "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert "to do: a\\u001b[31m .mp4\n" in told and "\x1b" not in told
 
 
 @pytest.mark.parametrize(
@@ -218,7 +227,12 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(tmp_path, samples):
         (["--pipeline", "qna"], "known pipelines are"),
         (["--videos", "/nowhere/at/all"], "no such file or folder"),
         (["--retry-failed", "Nonsense"], "invalid choice"),
-        (["--workers", "0"], "--workers"),
+        (["--workers", "0"], "--workers: is '0', must be a whole number from 1 up"),
+        (["--budget-usd", "nan"], "--budget-usd: is 'nan', must be a number of dollars above 0"),
+        (["--videos", ""], "--videos: is empty; leave the option out"),
+        (["--out", " "], "--out: is empty"),
+        (["--llm-url", "", "--llm-model", "x"], "--llm-url: is empty"),
+        (["--llm-url", "jsonl:", "--llm-model", "x"], "name the folder for requests too"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_2(more, words, samples, tmp_path, capsys):

@@ -216,6 +216,17 @@ def test_nothing_of_an_event_that_cannot_be_written_stays_in_the_spool(tmp_path)
     ledger.close()
 
 
+def test_a_spool_that_is_still_written_is_not_taken_in(tmp_path):
+    ledger, spool = Ledger(tmp_path), Spool(tmp_path / "spool" / "runner.jsonl")
+    spool.append(event("a"))
+    with pytest.raises(BlockingIOError):
+        ledger.take_in_spool("runner")
+    spool.append(event("b"))
+    spool.close()
+    assert ledger.take_in_spool("runner") == 2 and set(ledger.known("item")) == {"a", "b"}
+    ledger.close()
+
+
 @pytest.mark.parametrize("taken_in", [True, False])
 def test_a_spool_goes_when_its_results_are_safe_from_a_torn_ledger(tmp_path, taken_in):
     ledger, spool = Ledger(tmp_path / "killed"), Spool(tmp_path / "killed" / "spool" / "runner.jsonl")

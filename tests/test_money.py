@@ -258,6 +258,19 @@ def test_a_budget_needs_a_price(samples, out, capsys):
     assert spent(out)["unpriced"] == ["scripted"] and "usd" not in spent(out)["models"]["scripted"]
 
 
+def test_an_endpoint_that_cannot_count_is_used_but_not_with_a_budget(samples, out, capsys):
+    odd = {"usage": {"prompt_tokens": 10**30, "completion_tokens": -5}}
+    with PricedServer() as server:
+        answer = server.answer
+        server.answer = lambda asked: answer(asked) | odd
+        assert build(server, samples, out, "--budget-usd", "1") == 2
+        said = capsys.readouterr().err
+        assert "--budget-usd: the endpoint of scripted does not count tokens" in said
+        assert sum(server.prompts.values()) == 1
+        assert build(server, samples, out) == 0
+    assert spent(out)["usd"] == 0 and spent(out)["stages"]["caption"]["completion_tokens"] == 0
+
+
 def table_of(said: str) -> dict[str, Load]:
     rows = re.findall(r"^  (\w+) +scripted +([\d,]+).*?  ([\d,]+) +([\d,]+) ", said, re.MULTILINE)
     return {stage: Load(*(float(n.replace(",", "")) for n in numbers)) for stage, *numbers in rows}

@@ -224,6 +224,8 @@ def check_guessable(case: Case) -> str | None:
         return "says nothing of what is seen or heard" if beyond else None
     known = case.evidence.known(case.places)
     words = {word for word in words if word in known or word not in _EMPTY}
+    if case.question.kind != "count" and not words & known:
+        return "says nothing of what is seen or heard"
     return None if words - set(stems(case.question.text)) else "says nothing that the question does not say"
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from msgspec.structs import replace
 
 from datagen.config import SILENT_KINDS
+from datagen.dialogue.lexicon import ROLE
 from datagen.dialogue.notes import Notes
 from datagen.llm.kinds import WAITING_KINDS
 from datagen.llm.repair import Fault
@@ -130,7 +131,7 @@ class _Drafting:
 
     def question(self, item: Any, path: str, place: int, stop: int) -> None:
         """Make a question of one item of the reply; it is asked after segment `place` and over at `stop`."""
-        text = " ".join(item["question"].split())
+        text = one_line(item["question"])
         kind, immediate = item["type"], item.get("immediate")
         sound = self._is_question(text, kind, place, f"{path}/question")
         if kind in _SECOND_KINDS and not self.asked:
@@ -277,5 +278,10 @@ class _Drafting:
 
 def spoken(reply: str | None) -> str:
     """A reply as one line; empty where the model is silent, in whichever way it says so."""
-    text = " ".join((reply or "").split())
+    text = one_line(reply or "")
     return "" if text.strip("\"'.").upper() == NO_REPLY else text
+
+
+def one_line(text: str) -> str:
+    """Text as one line; but a role at the start of a line stays there, where the checks find it."""
+    return text if ROLE.search(text) else " ".join(text.split())

@@ -114,7 +114,9 @@ def score(
             as_such = any(row.code == fault.code for row in hits)
             add(fault.code, injected=1, found=bool(hits), found_as_such=as_such)
             for row in found:
-                add(row.code, flagged=1, right=row in hits)
+                # Without the reply that was rightly turned away, one is missing: that is no false alarm.
+                if row in hits or not (hits and row.code == "missed_reply"):
+                    add(row.code, flagged=1, right=row in hits)
     return dict(sorted(scores.items()))
 
 

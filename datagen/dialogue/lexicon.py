@@ -9,7 +9,7 @@ import re
 from datagen.llm.text import clean, count_words, normalised, stem, stems
 from datagen.records import NO_REPLY
 
-_ROLE = re.compile(r"^[ \t]*+(?:user|assistant|system)[ \t]*+(?:$|[:：])", re.IGNORECASE | re.MULTILINE)
+ROLE = re.compile(r"^[ \t]*+(?:user|assistant|system)[ \t]*+(?:$|[:：])", re.IGNORECASE | re.MULTILINE)
 _JSON = re.compile(r"```|[{\[]\s?\"|\"\s?[}\]]|\"\s?:\s?[\"{\[]|^(?:null|none|n/a)\W*+$", re.IGNORECASE)
 
 HINDSIGHT = re.compile(
@@ -82,7 +82,7 @@ LABEL = re.compile(
 )
 """What is left of a form that was filled in."""
 
-SILENCE = re.compile(r"\bNO[ _-]{0,3}REPLY\b")
+_SILENCE = re.compile(r"\bNO[ _-]{0,3}REPLY\b")
 """The mark of silence; in lower case it may be speech."""
 
 WAITING = re.compile(
@@ -181,9 +181,9 @@ def text_fault(text: str, max_words: int, known: str) -> str | None:
     """What is wrong with the form of a text, or None; `known` may say itself what looks like a fault."""
     if not text.strip():
         return "empty"
-    if SILENCE.search(text) or normalised(text) == NO_REPLY.lower():
+    if spells_silence(text):
         return f"{NO_REPLY!r} in the text"
-    if _ROLE.search(text):
+    if ROLE.search(text):
         return "a role stands at the start of a line"
     if _is_json(text):
         return "residue of JSON"
@@ -194,6 +194,11 @@ def text_fault(text: str, max_words: int, known: str) -> str | None:
     if count_words(text) > max_words:
         return f"{count_words(text)} words, more than {max_words}"
     return None
+
+
+def spells_silence(text: str) -> bool:
+    """Whether a reply holds the mark of silence, or is no more than it in whatever spelling."""
+    return bool(_SILENCE.search(text)) or normalised(text) == NO_REPLY.lower()
 
 
 def said_beyond(pattern: re.Pattern[str], text: str, known: str) -> str | None:

@@ -1,7 +1,7 @@
 """What stands in the messages of a row: frames, text, and no text that a trainer would read as markup."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -50,9 +50,15 @@ def spoken(turns: Sequence[Turn]) -> list[int]:
     return [number for number, turn in enumerate(turns) if turn.user or turn.label == "reply"]
 
 
-def turns_fault(turns: Sequence[Turn]) -> str | None:
+def frame_counts(turns: Sequence[Turn]) -> list[int]:
+    """Number of frames of each turn; only the last of a dialogue can hold fewer than the others."""
+    held = [turn.last_frame - turn.first_frame + 1 for turn in (*turns[:1], *turns[-1:])]
+    return held[:1] * (len(turns) - 1) + held[1:]
+
+
+def turns_fault(turns: Iterable[Turn]) -> str | None:
     """Why some turn of these cannot stand in a row, or None if all can."""
-    for turn in [turns[number] for number in spoken(turns)]:
+    for turn in turns:
         if turn.user and (fault := text_fault(turn.user)):
             return f"the question at {turn.time:g} s {fault}"
         if turn.label == "reply":
@@ -62,13 +68,13 @@ def turns_fault(turns: Sequence[Turn]) -> str | None:
     return None
 
 
-def conversation(turns: Sequence[Turn], question: str | None = None) -> list[str]:
+def conversation(turns: Sequence[Turn], said: Iterable[int], question: str | None = None) -> list[str]:
     """Texts of the messages system, user, assistant, user, ... without their frames.
 
-    `question` opens the first turn if that asks none itself.
+    `said` is what spoken() gives; `question` opens the first turn if that asks none itself.
     """
     texts = [SYSTEM_PROMPT, *["", NO_REPLY] * len(turns)]
-    for number in spoken(turns):
+    for number in said:
         turn = turns[number]
         texts[2 * number + 1] = turn.user or ""
         if turn.label == "reply":
@@ -90,13 +96,11 @@ class Messages:
         starts = np.cumsum(lengths) - lengths
         place = np.arange(lengths.sum()) - np.repeat(starts, lengths)
         self._lengths = lengths
-        self._role = np.where(place == 0, 0, 2 - place % 2)
+        asks = place % 2 == 1
         self._frames = np.zeros(len(place), np.int64)
-        self._frames[self._role == 1] = np.array(list(chain.from_iterable(frames)), np.int64)
+        self._frames[asks] = np.fromiter(chain.from_iterable(frames), np.int64, asks.sum())
         self._text = strings(list(chain.from_iterable(texts)))
-
-    def _roles(self) -> pa.Array:
-        return pa.array(ROLES).take(pa.array(self._role))
+        self._roles = pa.array(ROLES).take(pa.array(np.where(place == 0, 0, 2 - asks).astype(np.int8)))
 
     def strings(self) -> pa.Array:
         """list<struct<role, content: string>>, one <image> before the text for each frame."""
@@ -104,7 +108,7 @@ class Messages:
         marks = pa.array([IMAGE * n for n in range(most + 1)]).take(pa.array(self._frames))
         content = pc.binary_join_element_wise(marks, self._text, "")
         return list_array(
-            self._lengths, pa.StructArray.from_arrays([self._roles(), content], ["role", "content"])
+            self._lengths, pa.StructArray.from_arrays([self._roles, content], ["role", "content"])
         )
 
     def blocks(self) -> pa.Array:
@@ -119,7 +123,7 @@ class Messages:
         kind = pa.array(["image", "text"]).take(pa.array(is_text.astype(np.int8)))
         content = list_array(counts, pa.StructArray.from_arrays([kind, text], ["type", "text"]))
         return list_array(
-            self._lengths, pa.StructArray.from_arrays([self._roles(), content], ["role", "content"])
+            self._lengths, pa.StructArray.from_arrays([self._roles, content], ["role", "content"])
         )
 
 

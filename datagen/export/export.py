@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from datagen.config import Config, Frames
 from datagen.export.embed import SHARD_BYTES, embed_shard, folder_bytes
-from datagen.export.part import NAMES, RL_SPLITS, Found, Item, Shared, unpack
+from datagen.export.part import NAMES, RL_SPLITS, Found, Item, Shared, no_cycles, unpack
 from datagen.export.rl import UserTurnsFile
 from datagen.export.schema import TABLES, rows_table, table_schema
 from datagen.export.selection import Brief, Selection, select
@@ -57,7 +57,8 @@ def export(
     shutil.rmtree(work, ignore_errors=True)
     sizes: dict[str, int] = {}
     ids: list[str] = []
-    selection = select(_in_order(builts(), out, config.export.frames, ids, sizes), config)
+    with no_cycles():
+        selection = select(_in_order(builts(), out, config.export.frames, ids, sizes), config)
     splits = assign_splits(selection.dialogues, config.export, config.seed)
     writers = _open_writers(work / "new", selection, splits, sizes, config)
     statistics = Statistics(config, selection.often)

@@ -6,7 +6,8 @@ Stretches know nothing of each other, so that several processes can work on them
 import gc
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
@@ -80,21 +81,24 @@ _Kind = TypeVar("_Kind")
 
 def unpack(item: bytes, kind: type[_Kind]) -> _Kind:
     """The opposite of pack(), or of it as much as `kind` holds."""
-    return msgspec.json.decode(zlib.decompress(item), type=kind)
+    return msgspec.json.decode(zlib.decompress(item, bufsize=1 << 16), type=kind)
 
 
-def make_part(items: Iterable[Item], shared: Shared) -> tuple[dict[str, pa.Table], Found]:
-    """The tables of those of NAMES of which there are rows, in the order of the videos, and the rest."""
+@contextmanager
+def no_cycles() -> Iterator[None]:
+    """Nothing made within has cycles, and looking for them would take a tenth of the time."""
     collecting = gc.isenabled()
-    gc.disable()  # there are no cycles here, and looking for them takes a tenth of the time
+    gc.disable()
     try:
-        return _make_part(items, shared)
+        yield
     finally:
         if collecting:
             gc.enable()
 
 
-def _make_part(items: Iterable[Item], shared: Shared) -> tuple[dict[str, pa.Table], Found]:
+@no_cycles()
+def make_part(items: Iterable[Item], shared: Shared) -> tuple[dict[str, pa.Table], Found]:
+    """The tables of those of NAMES of which there are rows, in the order of the videos, and the rest."""
     made = _Rows(shared, _counter(shared.config))
     for item in items:
         whole = unpack(item, Built) if isinstance(item, bytes) else item

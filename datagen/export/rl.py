@@ -15,9 +15,11 @@ from datagen.config import ExportOptions, Frames
 from datagen.export.content import (
     Messages,
     conversation,
+    frame_counts,
     frame_path,
     frame_paths,
     frame_times,
+    spoken,
     turns_fault,
     without_marks,
 )
@@ -76,12 +78,13 @@ def rl_rows(
             rejected.append(_rejection(dialogue, answer.item, f"past_max_{kind}", detail))
     times_alone = interval if options.frames == "none" else None
     user_turns = [user_turn(built.video.id, turn, times_alone) for turn in usable]
+    said = spoken(usable)
     windows = cut_windows([turn.time for turn in usable], due, *options.rl_window_seconds)
     rows = []
     for number, (first, last) in enumerate(windows):
         row_id = f"{dialogue.id}#seg{number}"
         answers = [d for d in due if d.first <= last and d.last >= first and d.placed >= first]
-        fault = turns_fault(usable[: last + 1])
+        fault = turns_fault([usable[turn] for turn in said if turn <= last])
         truth = _ground_truth(row_id, usable, (first, last), answers)
         if not answers:
             detail = f"no answer is due from {usable[first].time:g} to {usable[last].time:g} s"
@@ -96,8 +99,8 @@ def rl_rows(
                 RlRow(
                     question_id=row_id,
                     video_id=built.video.id,
-                    texts=conversation(usable[: first + 1])[:-1],
-                    frames=[turn.last_frame - turn.first_frame + 1 for turn in usable[: first + 1]],
+                    texts=conversation(usable[: first + 1], [turn for turn in said if turn <= first])[:-1],
+                    frames=frame_counts(usable[: first + 1]),
                     ground_truth=truth,
                     user_turns=user_turns[: last + 1],
                     interval=interval,

@@ -62,14 +62,18 @@ def rows_table(name: str, rows: Sequence[Any], frames: Frames = "paths") -> pa.T
     return columns_table(name, {column: _picked(rows, column) for column in names}, frames)
 
 
-def columns_table(name: str, columns: Mapping[str, Sequence[Any]], frames: Frames = "paths") -> pa.Table:
-    """The same of the values of each column."""
+def columns_table(
+    name: str, columns: Mapping[str, Sequence[Any] | pa.Array], frames: Frames = "paths"
+) -> pa.Table:
+    """The same of the values of each column, or of the columns themselves."""
     schema = table_schema(name, frames)
     return pa.table([column(columns[f.name], f.type) for f in schema], schema=schema)
 
 
-def column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+def column(values: Sequence[Any] | pa.Array, kind: pa.DataType) -> pa.Array:
     """An array of nested values, built leaf by leaf; a struct may be a dict, a record or a tuple."""
+    if isinstance(values, pa.Array):
+        return values
     if pa.types.is_list(kind):
         return list_array(list(map(len, values)), column(list(chain.from_iterable(values)), kind.value_type))
     if pa.types.is_struct(kind):

@@ -118,12 +118,12 @@ def _reason(
 
 
 def _other_language(built: Built | Brief, dialogue: Dialogue, options: DatasetOptions) -> str | None:
-    """The language of the video, where one is stated, or of the dialogue's text, that is not wanted."""
+    """The language of the video, where its code is stated, or of the dialogue's text, that is not wanted."""
     wanted = {language_code(tag) for tag in options.languages}
     if not wanted:
         return None
     stated = language_code(built.video.language or "")
-    if stated and stated not in wanted:
+    if len(stated) == 2 and stated not in wanted:  # "English" and "eng" tell no more than the text does
         return stated
     texts = [text for q in dialogue.questions for text in (q.text, *(a.text for a in q.answers))]
     spoken = language_of(" ".join(texts)[:_TEXT_FOR_LANGUAGE])

@@ -1,5 +1,6 @@
 """SFT rows: a dialogue as one conversation of user turns with frames, each answered by a reply or silence."""
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import chain, pairwise
 
@@ -12,8 +13,10 @@ from datagen.export.balance import turn_weights, without_tail
 from datagen.export.content import (
     Messages,
     conversation,
+    frame_counts,
     frame_paths,
     frame_times,
+    spoken,
     text_fault,
     turns_fault,
     without_marks,
@@ -21,6 +24,9 @@ from datagen.export.content import (
 from datagen.export.schema import list_array, strings, table_schema
 from datagen.export.tokens import TokenCounter
 from datagen.records import Built, Dialogue, Rejection, Turn
+
+Part = tuple[int, int, int]
+"""First turn, the one after the last, and the tokens of a part of a dialogue."""
 
 
 class SftRow(Struct, frozen=True, kw_only=True):
@@ -65,28 +71,27 @@ def sft_rows(
         detail = f"{len(turns) - len(kept)} silent turns after {kept[-1].time:g} s, beyond export.silent_tail"
         rejected.append(Rejection("export", built.video.id, dialogue.id, "silence_balance", detail))
     each = counter.turns(kept, built.video)
+    said = spoken(kept)
 
     def tokens(first: int, end: int) -> int:
         return counter.opening(_carried(kept, first)) + sum(each[first:end])
 
-    def too_long(first: int, end: int) -> bool:
-        return options.max_tokens is not None and tokens(first, end) > options.max_tokens
-
-    for first, end in _parts(kept, options.max_frames, too_long):
+    most = math.inf if options.max_tokens is None else options.max_tokens
+    for first, end, length in _parts(kept, options.max_frames, tokens, most):
         part = kept[first:end]
         start = round((part[0].first_frame - 1) * interval, 6)
         row_id = dialogue.id if part[0].first_frame == 1 else f"{dialogue.id}@{round(start * 1000)}"
         question = _carried(kept, first)
-        length = tokens(first, end)
-        fault = turns_fault(part)
+        own = [number - first for number in said if first <= number < end]
+        fault = turns_fault([part[number] for number in own])
         if question and (carried := text_fault(question)):
             fault = f"the question asked before {carried}"
-        if question is None and not any(turn.user for turn in part):
+        if question is None and not any(part[number].user for number in own):
             detail = f"no question is asked before {part[-1].time:g} s"
             rejected.append(Rejection("export", built.video.id, row_id, "no_question", detail))
         elif fault:
             rejected.append(Rejection("export", built.video.id, row_id, "format", fault))
-        elif options.max_tokens is not None and length > options.max_tokens:
+        elif length > most:
             detail = f"the turn at {part[0].time:g} s alone takes {length} tokens"
             rejected.append(Rejection("export", built.video.id, row_id, "past_max_tokens", detail))
         else:
@@ -98,8 +103,8 @@ def sft_rows(
                     dialogue_type=dialogue.type,
                     start=start,
                     first_frame=part[0].first_frame,
-                    texts=conversation(part, question),
-                    frames=[turn.last_frame - turn.first_frame + 1 for turn in part],
+                    texts=conversation(part, own, question),
+                    frames=frame_counts(part),
                     weights=turn_weights(part, options.weights),
                     interval=interval,
                     tokens=length,
@@ -116,23 +121,24 @@ def _carried(turns: Sequence[Turn], first: int) -> str | None:
 
 
 def _parts(
-    turns: Sequence[Turn], max_frames: int, too_long: Callable[[int, int], bool]
-) -> list[tuple[int, int]]:
-    """First turn and end of each part."""
+    turns: Sequence[Turn], max_frames: int, tokens: Callable[[int, int], int], most: float
+) -> list[Part]:
+    """The parts of at most `max_frames` frames and, but for single turns, `most` tokens."""
     if not turns:
         return []
     largest = turns[0].last_frame - turns[0].first_frame + 1  # only the last turn can be smaller
     capacity = max(1, max_frames // largest)
     count = -(-len(turns) // capacity)
     cuts = [len(turns) * k // count for k in range(count + 1)]
-    return [part for first, end in pairwise(cuts) for part in _halved(first, end, too_long)]
+    return [part for first, end in pairwise(cuts) for part in _halved(first, end, tokens, most)]
 
 
-def _halved(first: int, end: int, too_long: Callable[[int, int], bool]) -> list[tuple[int, int]]:
-    if end - first == 1 or not too_long(first, end):
-        return [(first, end)]
+def _halved(first: int, end: int, tokens: Callable[[int, int], int], most: float) -> list[Part]:
+    length = tokens(first, end)
+    if end - first == 1 or length <= most:
+        return [(first, end, length)]
     middle = (first + end) // 2
-    return _halved(first, middle, too_long) + _halved(middle, end, too_long)
+    return _halved(first, middle, tokens, most) + _halved(middle, end, tokens, most)
 
 
 def sft_table(rows: Sequence[SftRow], layout: Frames = "paths") -> pa.Table:
@@ -170,7 +176,7 @@ def sft_table(rows: Sequence[SftRow], layout: Frames = "paths") -> pa.Table:
 def _turn_times(rows: Sequence[SftRow]) -> pa.Array:
     """Flat: number of the last frame of each turn, times the interval."""
     counts = np.array([len(row.frames) for row in rows], np.int64)
-    shown = np.cumsum(np.fromiter(chain.from_iterable(row.frames for row in rows), np.int64))
+    shown = np.cumsum(np.fromiter(chain.from_iterable([row.frames for row in rows]), np.int64))
     ends = np.cumsum(counts)
     before = np.append(0, shown)[ends - counts]  # frames of the rows before
     firsts = np.array([row.first_frame for row in rows], np.int64)

@@ -5,8 +5,9 @@ the answers to questions that come up often. Times are counted in whole millisec
 """
 
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ GRIDS = ((1.0, 1), (2.0, 1), (2.0, 2))
 frames a turn at 1 s give the turns of one at 2 s."""
 RUN_BINS = ("1", "2", "3-4", "5-8", "9-16", "17-32", "33-64", "65+")
 """Lengths of silent runs, in turns."""
-_RUNS = [f"run{place}" for place in range(len(RUN_BINS))]
+_RUNS = [f"run{min(place, len(RUN_BINS) - 1)}" for place in range(64)]
 _DECILES = [f"decile{tenth}" for tenth in range(10)]
 OTHERS = ""
 """Stands for the answers to a question beyond the first _ANSWERS_KEPT different ones."""
@@ -51,9 +52,9 @@ class Statistics:
         """`often`: the questions, by question_hash(), whose answers are compared."""
         self.config = config
         self._often = often
-        self.sources: dict[str, Counter[str]] = {}
-        self.shapes: dict[str, Counter[str]] = {}
-        self.templates: dict[str, Counter[str]] = {}
+        self.sources: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self.shapes: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self.templates: defaultdict[str, Counter[str]] = defaultdict(Counter)
         """The answers to each question that comes up often, both by comparable()."""
         self.tokens: dict[str, Counter[int]] = {"sft": Counter(), "rl": Counter()}
         """How many rows of each table have how many tokens."""
@@ -78,7 +79,7 @@ class Statistics:
         for name, counts in sources.items():
             _add(self._of(name), counts)
         for shape, counts in shapes.items():
-            _add(self.shapes.setdefault(shape, Counter()), counts)
+            _add(self.shapes[shape], counts)
         for question, answers in templates.items():
             for text, times in answers.items():
                 self._answered(question, text, times)
@@ -105,7 +106,7 @@ class Statistics:
         for (index, number), stop in zip(asked, stops, strict=True):
             question = dialogue.questions[number]
             given = replies[bisect_left(replies, index) : bisect_left(replies, stop)]
-            shape = self.shapes.setdefault(question.kind, Counter())
+            shape = self.shapes[question.kind]
             shape["questions"] += 1
             shape["answers"] += len(question.answers)
             shape["video_ms"] += _ms(turns[stop - 1].time - _begin(turns, index))
@@ -120,7 +121,7 @@ class Statistics:
 
     def _of(self, source: str) -> Counter[str]:
         """The counts of a source."""
-        return self.sources.setdefault(self._known(source), Counter())
+        return self.sources[self._known(source)]
 
     def _known(self, source: str) -> str:
         """The name under which a source is counted."""
@@ -166,7 +167,7 @@ class Statistics:
                 self._answered(comparable(question.text), text, 1)
 
     def _answered(self, question: str, text: str, times: int) -> None:
-        known = self.templates.setdefault(question, Counter())
+        known = self.templates[question]
         known[text if text in known or len(known) < _ANSWERS_KEPT else OTHERS] += times
 
 
@@ -208,21 +209,19 @@ def _count_turns(
     counts["replies"] += len(replies)
     counts["gaps"] += max(0, len(replies) - 1)
     counts["silent_dialogues"] += not replies
-    replied, last, longest, gaps = _begin(turns, first), first - 1, 0, 0
-    for number in (*replies, stop):
-        length = number - last - 1
-        if length:
-            counts[_RUNS[min((length - 1).bit_length(), len(_RUNS) - 1)]] += 1
-            longest = max(longest, _ms(turns[number - 1].time - replied))
-        if number == stop:
-            break
-        time = turns[number].time
+    times = [turns[number].time for number in replies]
+    for time in times:
         counts[_DECILES[min(9, int(10 * time / duration))]] += 1
-        if last >= first:
-            gaps += _ms(time - replied)
-        replied, last = time, number
-    counts["gap_ms"] += gaps
-    counts["longest_ms"] = max(counts["longest_ms"], longest)
+    counts["gap_ms"] += sum([_ms(after - before) for before, after in pairwise(times)])
+    longest = 0.0
+    begin = _begin(turns, first)
+    for number in (*replies, stop):
+        if number > first:
+            counts[_RUNS[(number - first - 1).bit_length()]] += 1
+            longest = max(longest, turns[number - 1].time - begin)
+        if number < stop:
+            first, begin = number + 1, turns[number].time
+    counts["longest_ms"] = max(counts["longest_ms"], _ms(longest))
 
 
 def _begin(turns: Sequence[Turn], index: int) -> float:

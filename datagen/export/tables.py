@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 from msgspec.structs import replace
 
-from datagen.export.schema import columns_table
+from datagen.export.schema import columns_table, list_array, strings, table_schema
 from datagen.records import Built, Call, Caption, Rejection, calls_by_item
 
 
@@ -53,8 +53,9 @@ def _frame_times(count: int, interval: float) -> list[float]:
 def segments_table(builts: Sequence[Built]) -> pa.Table:
     """Rows of schemas/segments.json; a segment nobody could caption has empty text."""
     segments = [segment for built in builts for segment in built.segments]
-    captions = list(chain.from_iterable(map(_captions, builts)))
-    columns: dict[str, Sequence[Any]] = {
+    known = {caption.segment_id: caption for built in builts for caption in built.captions}
+    captions = [known.get(segment.id, _NO_CAPTION) for segment in segments]
+    columns: dict[str, Sequence[Any] | pa.Array] = {
         "id": [s.id for s in segments],
         "video_id": [s.video_id for s in segments],
         "start": [s.start for s in segments],
@@ -65,20 +66,23 @@ def segments_table(builts: Sequence[Built]) -> pa.Table:
         "heard": [c.heard or "" for c in captions],
         "provenance": [c.provenance for c in captions],
         "keys": [c.keys for c in captions],
-        "traits": [sorted(c.traits.items()) for c in captions],
+        "traits": _traits(captions),
         "mistake": [c.mistake for c in captions],
         "calls": [c.calls for c in captions],
     }
     return columns_table("segments", columns)
 
 
-def _captions(built: Built) -> list[Caption]:
-    """The caption of each segment."""
-    known = {caption.segment_id: caption for caption in built.captions}
-    return [known.get(segment.id, _NO_CAPTION) for segment in built.segments]
-
-
 _NO_CAPTION = Caption(segment_id="", seen=None, heard=None, provenance="")
+
+
+def _traits(captions: Sequence[Caption]) -> pa.Array:
+    """The traits of each caption by name; flat, as there are three or more to a caption."""
+    names = [sorted(caption.traits) for caption in captions]
+    values = [caption.traits[name] for caption, own in zip(captions, names, strict=True) for name in own]
+    kind = table_schema("segments").field("traits").type.value_type
+    flat = [strings(list(chain.from_iterable(names))), strings(values)]
+    return list_array(list(map(len, names)), pa.StructArray.from_arrays(flat, fields=list(kind)))
 
 
 def dialogues_table(builts: Sequence[Built]) -> pa.Table:

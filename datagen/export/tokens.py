@@ -16,7 +16,7 @@ from typing import Any
 
 from datagen.config import Config
 from datagen.errors import UsageError
-from datagen.export.content import spoken
+from datagen.export.content import frame_counts, spoken
 from datagen.llm.prices import PIXELS_PER_TOKEN
 from datagen.media.size import frame_size
 from datagen.records import NO_REPLY, SYSTEM_PROMPT, Turn, Video
@@ -90,7 +90,7 @@ class TokenCounter:
         replies = [turns[n].text if turns[n].label == "reply" else NO_REPLY for n in said]
         nothing, silence, *told = self._texts(["", NO_REPLY, *asked, *replies])
         silent = self._marks[1] + self._marks[2] + nothing + silence
-        counts = [(turn.last_frame - turn.first_frame + 1) * picture + silent for turn in turns]
+        counts = [frames * picture + silent for frames in frame_counts(turns)]
         for place, number in enumerate(said):
             counts[number] += told[place] - nothing + told[len(said) + place] - silence
         return counts

@@ -101,7 +101,7 @@ def _check_run(out: Path, findings: Findings) -> tuple[Config | None, bool]:
             findings.add(file, message)
         return read_config(run), published
     except Invalid as error:
-        findings.add("run.json", str(error))
+        findings.add("run.json", str(error).removeprefix("run.json: "))
         return None, published
 
 

@@ -30,24 +30,27 @@ def shards(out: Path) -> dict[str, list[Path]]:
 
 
 def read_run(out: Path) -> dict[str, Any]:
-    """run.json. Raises Invalid."""
+    """run.json. Raises Invalid, with the file's name."""
     try:
         run = msgspec.json.decode((out / "run.json").read_bytes())
-    except (OSError, ValueError, msgspec.MsgspecError, RecursionError) as error:
-        raise Invalid(f"cannot be read: {one_line(error)}") from None
+    except OSError as error:
+        raise Invalid(f"run.json: {error.strerror}; give the folder of a finished build") from None
+    except (ValueError, msgspec.MsgspecError, RecursionError) as error:
+        raise Invalid(f"run.json: cannot be read: {one_line(error)}; run the build again") from None
+    if isinstance(run, dict) and run.get("status") != "done":
+        status = str(run.get("status"))[:40]
+        raise Invalid(f"run.json: status is {status!r}, not 'done': run the build to its end")
     if not isinstance(run, dict) or not isinstance(run.get("shards"), dict):
-        raise Invalid("does not list the shards with their hashes")
-    if run.get("status") != "done":
-        raise Invalid(f"status is {str(run.get('status'))[:40]!r}, not 'done': run the build to its end")
+        raise Invalid("run.json: does not list the shards with their hashes; run the build again")
     return run
 
 
 def read_config(run: dict[str, Any]) -> Config:
-    """The pipeline's values that the dataset was built with. Raises Invalid."""
+    """The pipeline's values that the dataset was built with. Raises Invalid, with the file's name."""
     try:
         return msgspec.convert(run.get("pipeline"), Config)
     except msgspec.ValidationError as error:
-        raise Invalid(f"pipeline: {one_line(error)}") from None
+        raise Invalid(f"run.json: pipeline: {one_line(error)}") from None
 
 
 def read_rows(path: Path, columns: list[str] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -58,6 +61,8 @@ def read_rows(path: Path, columns: list[str] | None = None) -> Iterator[tuple[in
     number = 0
     try:
         with pq.ParquetFile(path) as file:
+            if missing := set(columns or ()) - set(file.schema_arrow.names):
+                raise ValueError(f"has no column {', '.join(sorted(missing))}")
             for group in range(file.num_row_groups):
                 for batch in file.read_row_group(group, columns=columns).to_batches(max_chunksize=256):
                     for row in batch.to_pylist():

@@ -65,8 +65,10 @@ def _evaluate(args: argparse.Namespace) -> list[str]:
     items, turn_seconds = _gold(args.gold)
     replies, unusable = read_predictions(args.predictions)
     faults = [f"{args.predictions.name}: {fault}" for fault in unusable]
+    if not replies:
+        raise UsageError(f"{args.predictions}: holds no predictions{''.join(f'; {f}' for f in unusable[:1])}")
     unknown = replies.keys() - {item.question_id for item in items}
-    if replies and len(unknown) == len(replies):
+    if len(unknown) == len(replies):
         raise UsageError(f"{args.predictions}: none of its question_ids is in {args.gold}")
     if unknown:
         faults.append(f"{len(unknown)} lines are about questions that the gold lacks: {min(unknown)[:100]!r}")
@@ -106,7 +108,7 @@ def _gold(path: Path) -> tuple[tuple[Item, ...], float]:
                 raise UsageError(f"{path}: is not there; make it with `datagen benchmark`")
         items = read_gold(path)
     except Invalid as error:
-        raise UsageError(f"{path.parent}: {error}") from None
+        raise UsageError(str((path if path.is_dir() else path.parent) / str(error))) from None
     if not any(item.answer for item in items):
         raise UsageError(f"{path}: holds no answer")
     return items, turn_seconds

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
+from datagen.dialogue.lexicon import spells_silence
 from datagen.errors import Invalid
 from datagen.export.content import IMAGE, text_fault
 from datagen.inspect.dataset import Block, Frames, UserTurn, one_line
@@ -256,7 +257,7 @@ def _texts(messages: Sequence[Message]) -> Iterator[str]:
 
 
 def _reply_fault(text: str) -> str | None:
-    if NO_REPLY.casefold() in text.casefold():
+    if spells_silence(text):
         return f"is {text[:40]!r}: silence is exactly {NO_REPLY!r}, and no reply holds it"
     return text_fault(text)
 

@@ -68,7 +68,7 @@ def read_predictions(path: Path) -> tuple[dict[str, Replies], list[str]]:
     replies: dict[str, Replies] = {}
     faults = []
     try:
-        lines = path.read_bytes().splitlines()
+        lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
     for number, line in enumerate(lines, 1):

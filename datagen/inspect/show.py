@@ -46,8 +46,11 @@ def main(argv: list[str] | None = None) -> int:
         lines = why(args.out, args.id, args.raw)
     else:
         lines = show(args.out, args.id) if args.id else list_ids(args.out)
-    for line in lines:
-        print(line)
+    try:
+        for line in lines:
+            print(line)
+    except KeyError as error:
+        raise UsageError(f"OUT {args.out}: is no dataset that datagen built: no column {error}") from None
     return 0
 
 

@@ -101,7 +101,7 @@ def _read(out: Path) -> dict[str, Any]:
     try:
         run = read_run(out)
     except Invalid as error:
-        raise UsageError(f"{out}/run.json: {error}; give the folder of a finished build") from None
+        raise UsageError(f"{out}/{error}") from None
     if "statistics" not in run:
         raise UsageError(f"{out}/run.json: has no statistics; run the build again")
     return run
@@ -112,7 +112,7 @@ def _read_gold(gold: Path, run: dict[str, Any]) -> dict[str, Any]:
     try:
         return {"statistics": gold_statistics(read_gold(gold), read_config(run))}
     except Invalid as error:
-        raise UsageError(f"{gold.parent}: {error}; OTHER is a dataset or a gold file") from None
+        raise UsageError(f"{gold.parent / str(error)}; OTHER is a dataset or a gold file") from None
 
 
 def _short(text: str) -> str:

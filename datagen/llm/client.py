@@ -5,9 +5,11 @@ and for one that was cut off at max_tokens.
 """
 
 import asyncio
+import contextlib
 import random
 import socket
 import ssl
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from msgspec import Struct
@@ -21,6 +23,9 @@ from datagen.llm.messages import RequestEncoder
 from datagen.llm.transport import Pool, Stale, Unreachable
 from datagen.llm.transport_http import Broken
 from datagen.llm.tries import Tries
+
+_GRACE = 0.5
+"""Seconds to read, when time is up, what came while this process was stopped (Ctrl-Z)."""
 
 
 class ClientLimits(Struct, frozen=True, kw_only=True):
@@ -129,7 +134,7 @@ class Client:
         """One exchange with the endpoint. Raises Fault."""
         sent = self._echo.next_id()
         try:
-            async with asyncio.timeout(self._limits.call_seconds):
+            async with _patience(self._limits.call_seconds):
                 response, connection = await self._pool.exchange(await self._message(call.tries, sent))
         except TimeoutError:
             raise Fault("broken", f"no complete reply within {self._limits.call_seconds:g} s") from None
@@ -185,3 +190,15 @@ class Client:
             self._limits.max_backoff_seconds, self._limits.backoff_seconds * 2.0 ** min(faults - 1, 20)
         )
         return mean * random.uniform(0.5, 1.5)
+
+
+@contextlib.asynccontextmanager
+async def _patience(seconds: float) -> AsyncIterator[None]:
+    """Raises TimeoutError in its body when that takes longer, but not before it could read what has come."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as limit:
+        up = loop.call_later(seconds, lambda: limit.reschedule(loop.time() + _GRACE))
+        try:
+            yield
+        finally:
+            up.cancel()

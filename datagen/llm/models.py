@@ -58,6 +58,8 @@ def check_models(models: Models) -> Models:
         if bool(url) != bool(name):
             missing = f"--{kind}-model" if url else f"--{kind}-url"
             raise UsageError(f"{missing}: needed with --{kind}-{'url' if url else 'model'}")
+        if url == FOLDER_SCHEME:
+            raise UsageError(f"--{kind}-url {url}: name the folder for requests too, such as {url}REQUESTS")
         if url in LOCAL_BACKENDS:
             folder = Path(name).resolve()
             check_local(url, folder, f"--{kind}-model")

@@ -12,12 +12,14 @@ from functools import cache
 from hashlib import blake2b
 from typing import Any
 
+import msgspec
 import yaml
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Environment, StrictUndefined, Template, TemplateSyntaxError, UndefinedError
 from msgspec import Struct
 
 from datagen.errors import UsageError
 from datagen.llm.chat import ChatRequest, Message, Picture, Text
+from datagen.llm.replies import schema_text
 from datagen.llm.text import clean
 from datagen.resources import resource
 
@@ -72,7 +74,15 @@ def load_prompt(name: str, version: str | None = None) -> Prompt:
     if before.strip() or not parts:
         raise UsageError(f"prompt {path}: must begin with `# system` or `# user`")
     values |= {"version": version, "digest": blake2b(data, digest_size=4).hexdigest()}
-    return Prompt(**values, sections=tuple(zip(parts[::2], parts[1::2], strict=True)))
+    values["sections"] = tuple(zip(parts[::2], parts[1::2], strict=True))
+    try:
+        prompt = msgspec.convert(values, Prompt)
+        schema_text(prompt.schema)
+        for _, template in prompt.sections:
+            _compiled(template)
+    except (msgspec.ValidationError, UsageError, TemplateSyntaxError) as error:
+        raise UsageError(f"prompt {path}: {error}") from None
+    return prompt
 
 
 def make_request(
@@ -94,7 +104,7 @@ def make_messages(
 ) -> tuple[Message, ...]:
     """At most one system and one user message; the user's parts stand in the order of the file.
 
-    Raises jinja2.UndefinedError where the template asks for a value that is not given.
+    Raises UsageError where the template asks for a value that is not given.
     """
     system: list[Text | Picture] = []
     user: list[Text | Picture] = []
@@ -102,7 +112,13 @@ def make_messages(
         if section == "pictures":
             user += pictures
         else:
-            text = _compiled(template).render(values).strip()
+            try:
+                text = _compiled(template).render(values).strip()
+            except UndefinedError as error:
+                given = ", ".join(sorted(values))
+                raise UsageError(
+                    f"prompt {prompt.name}/{prompt.version}: {error}; given are {given}"
+                ) from None
             (system if section == "system" else user).append(Text(text))
     messages = (Message("system", tuple(system)), Message("user", tuple(user)))
     return tuple(message for message in messages if message.parts)

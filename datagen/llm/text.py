@@ -85,6 +85,8 @@ class _Spaced(dict[int, str]):
 
 
 _SPACED = _Spaced()
+_SPACED_ASCII = "".join(c.lower() if c.isalnum() else " " for c in map(chr, range(128))).encode().ljust(256)
+"""The same for ASCII, letters made small."""
 
 
 @lru_cache(maxsize=8192)
@@ -96,6 +98,8 @@ def spaceless(char: str) -> bool:
 @lru_cache(maxsize=1024)
 def tokens(text: str) -> tuple[str, ...]:
     """Words without case and punctuation; each character by itself in scripts without spaces."""
+    if text.isascii():
+        return tuple(text.encode().translate(_SPACED_ASCII, b"'").decode().split())
     return tuple(unicodedata.normalize("NFKC", text).casefold().translate(_SPACED).split())
 
 
@@ -166,6 +170,8 @@ def stems(text: str) -> tuple[str, ...]:
 def count_words(text: str) -> int:
     """Words of a text; in scripts without spaces two characters count as one."""
     found = tokens(text)
+    if text.isascii():
+        return max(len(text.split()), len(found))
     alone = sum(1 for token in found if len(token) == 1 and spaceless(token))
     return max(len(text.split()), len(found) - alone // 2)
 

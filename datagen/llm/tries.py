@@ -5,7 +5,10 @@ from msgspec import structs
 from datagen.errors import Provider, Refused, UsageError
 from datagen.llm.chat import Attempt, ChatReply, ChatRequest
 from datagen.llm.client_address import KEY_VARIABLE, Place
-from datagen.llm.client_reply import Completion, Fault
+from datagen.llm.client_reply import Completion, Fault, Usage
+
+_MOST_TOKENS = 1_000_000_000
+"""No call takes more."""
 
 
 class Tries:
@@ -21,10 +24,10 @@ class Tries:
 
     def take(self, completion: Completion, seconds: float) -> ChatReply | None:
         """The reply of a completion; None where it was cut off and is worth a longer try. Raises Refused."""
-        choice, usage = completion.choices[0], completion.usage
+        choice, usage = completion.choices[0], completion.usage or Usage()
         finish = choice.finish_reason or ""
-        prompt_tokens = (usage and usage.prompt_tokens) or 0
-        completion_tokens = (usage and usage.completion_tokens) or 0
+        prompt_tokens = _counted(usage.prompt_tokens)
+        completion_tokens = _counted(usage.completion_tokens)
         cut_off = finish == "length" and self._cut_off is None
         attempt = Attempt(
             status=200,
@@ -82,3 +85,8 @@ class Tries:
     @property
     def _where(self) -> str:
         return f"{self._place.shown}, model {self.request.model}"
+
+
+def _counted(tokens: int | None) -> int:
+    """Tokens by an endpoint's count; 0 where it counts none, or says what cannot be."""
+    return tokens if tokens and 0 < tokens <= _MOST_TOKENS else 0

@@ -36,7 +36,7 @@ def stage(out: Path, frames: FrameChoice, grants: Grants) -> dict[str, Path]:
         run = read_run(out)
         config = read_config(run)
     except Invalid as error:
-        raise UsageError(f"{out}/run.json: {error}") from None
+        raise UsageError(f"{out}/{error}") from None
     _check_schemas(out)
     work = staging_folder(out)
     shutil.rmtree(work, ignore_errors=True)

@@ -1,10 +1,12 @@
 """A manifest: a table of videos, one a row, as .jsonl, .csv or .parquet.
 
 Columns: `path` (required), `id`, `start`, `end` (seconds), `licence`, `source`, `sidecar`, `sidecar_licence`,
-`language`; others are ignored. Paths are relative to the manifest's folder. An empty cell is as good as none.
+`language`; others are ignored, unless they look like one of these misspelt. Paths are relative to the
+manifest's folder. An empty cell is as good as none.
 """
 
 import csv
+import difflib
 import io
 import math
 import os
@@ -28,6 +30,8 @@ TYPES = (".jsonl", ".csv", ".parquet")
 
 _TEXTS = ("id", "licence", "source", "sidecar", "sidecar_licence", "language")
 _COLUMNS = ("path", "start", "end", *_TEXTS)
+_ALIKE = 0.85
+"""How much of its letters a column shares with the one it is taken for."""
 _LONGEST_ID = 100
 """Characters; and 240 bytes, since a folder of that name is made."""
 
@@ -62,6 +66,7 @@ def read_manifest(path: Path, folder: str = "") -> tuple[list[Entry], list[Rejec
         raise UsageError(f"{file}: has no rows; each row needs the `path` of a video file")
     folder = folder or str(path.parent)
     paths = _paths(rows, folder, file)
+    _check_columns({column: where for where, row in reversed(rows) for column in row}, file)
     _check_doubles(rows, paths, file)
     known = ask(paths, {join(folder, name) for _, row in rows if (name := _text(row, "sidecar"))})
     entries: list[Entry] = []
@@ -122,7 +127,12 @@ def _read_csv(data: bytes, file: str) -> Iterator[tuple[str, _Row]]:
     try:
         header = [cell.strip() for cell in next(reader, [])]
         if header and "path" not in header:
-            raise UsageError(f"{file}: line 1: no column `path`; name it in the first line")
+            raise UsageError(
+                f"{file}: line 1: no column `path` in {shown(','.join(header))}; name the columns in "
+                "the first line, with commas between them"
+            )
+        if double := next((name for name in header if name and header.count(name) > 1), None):
+            raise UsageError(f"{file}: line 1: two columns {shown(double)}; remove one of them")
         while True:
             number = reader.line_num + 1
             cells = next(reader, None)
@@ -145,6 +155,7 @@ def _read_parquet(path: Path, file: str) -> Iterator[tuple[str, _Row]]:
 
     try:
         with pq.ParquetFile(path) as table:
+            _check_columns(dict.fromkeys(table.schema_arrow.names, "schema"), file)
             columns = [name for name in _COLUMNS if name in table.schema_arrow.names]
             if "path" not in columns:
                 raise UsageError(
@@ -166,6 +177,16 @@ def _paths(rows: list[tuple[str, _Row]], folder: str, file: str) -> list[str]:
             raise UsageError(f"{file}: {where}: no `path`; add that of a video file, such as videos/a.mp4")
         paths.append(join(folder, path))
     return paths
+
+
+def _check_columns(found: dict[str, str], file: str) -> None:
+    """A column meant for one of ours would be ignored without a word: `license`, `Start`, `sidecars`."""
+    for column in sorted(found.keys() - _COLUMNS):
+        word = column.strip().lower()
+        others = [name for name in _COLUMNS if name not in found and name[0] == word[:1]]
+        if close := difflib.get_close_matches(word, others, 1, _ALIKE):
+            where = f"{file}: {found[column]}: column {shown(column)}"
+            raise UsageError(f"{where}: did you mean `{close[0]}`? Rename it, or leave it out")
 
 
 def _check_doubles(rows: list[tuple[str, _Row]], paths: list[str], file: str) -> None:

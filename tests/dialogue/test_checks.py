@@ -274,6 +274,8 @@ def test_once_is_enough_unless_each_time_is_meant():
         ("She is slicing an onion while Emo enters.", None),
         ("Yes, sure.", "guessable"),
         ("It is going on.", "guessable"),
+        ("Sure, happy to help with that.", "guessable"),
+        ("The cooking continues nicely.", "guessable"),
         ("I'm sorry, I cannot tell.", "format"),
         ("Answer: she cuts an onion.", "format"),
         ("Next, Emo will leave; she cuts an onion.", "hindsight"),

@@ -1,11 +1,13 @@
 import json
 
 import pytest
+from msgspec.structs import replace
 
 from datagen.dialogue.checks import CODES
 from datagen.dialogue.fault_material import SETS, read_wordings, written
 from datagen.dialogue.faults import inject, score, thing_of
 from datagen.inspect.faults import main
+from datagen.records import Answer, Question
 
 FLOORS = {
     "known": {"future_leak_answer": 0.95, "missed_reply": 0.94},
@@ -89,3 +91,26 @@ def test_the_command_prints_a_table_or_json(monkeypatch, capsys):
     assert main(["--json"]) == 0
     values = json.loads(capsys.readouterr().out)
     assert set(values) == set(SETS) and 0 <= values["known"]["hindsight"]["recall"] <= 1
+
+
+def test_a_reply_that_is_rightly_turned_away_and_then_missed_is_no_false_alarm():
+    clean = written("known")[0]
+    seen = "A red door opens."
+    captions = tuple(replace(c, seen=seen if n < 2 else c.seen) for n, c in enumerate(clean.captions))
+    answers = tuple(
+        Answer(
+            text=seen,
+            evidence=(s.id,),
+            evidence_start=s.start,
+            evidence_end=s.end,
+            reply_start=s.start,
+            reply_end=s.end,
+        )
+        for s in clean.segments[:2]
+    )
+    question = Question(text="Tell me each time a door opens.", ask_time=0.0, kind="detect", answers=answers)
+    dialogue = replace(clean.dialogue, questions=(question,))
+    scores = score(
+        [clean._replace(dialogue=dialogue, captions=captions)], {"hindsight": ("Eventually, {l}.",)}
+    )
+    assert scores["hindsight"].found == 1 and "missed_reply" not in scores

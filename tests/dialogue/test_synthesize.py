@@ -524,3 +524,13 @@ def test_whatever_is_replied_becomes_sound_dialogues_or_rejections(value, values
 def test_text_of_any_kind_is_one_row(replies):
     dialogues, rejected, _ = make(*replies)
     assert dialogues == () and [row.code for row in rejected] == ["Invalid"]
+
+
+@pytest.mark.parametrize("place", ["question", "reply"])
+def test_a_role_on_a_line_of_its_own_is_not_hidden_by_joining_lines(place):
+    text = "The woman is at the stove.\nuser\nWhat is going on?"
+    question = {"question": text} if place == "question" else {}
+    asked = n("START", entry(1), entry(2, text if place == "reply" else ""), **question)
+    dialogues, _, requests = make({"questions": [asked]}, repairs())
+    codes = [row.code for one in dialogues for row in check_dialogue(one, SEGMENTS, CAPTIONS, 60)[1]]
+    assert "format" in codes and any(fault["code"] == "format" for fault in faults_in(requests[1]))

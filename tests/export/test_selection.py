@@ -97,17 +97,19 @@ def test_languages_are_judged_by_the_video_and_by_the_text():
         with_language(video("v3", english), "de"),
         with_language(video("v4", english), "en-US"),
         video("v5", "42?"),
+        with_language(video("v6", english), "English"),
     ]
     kept = select(videos, with_dataset(languages=("en",)))
     assert kept.dropped["v2#0"] == ("language", "is in de, not in en")
-    assert set(kept.dialogues) == {"v1", "v4", "v5"}
-    assert kept.videos == 5
+    assert set(kept.dialogues) == {"v1", "v4", "v5", "v6"}
+    assert kept.videos == 6
     assert set(select(videos, with_dataset(languages=("de", "en"))).dialogues) == {
         "v1",
         "v2",
         "v3",
         "v4",
         "v5",
+        "v6",
     }
 
 

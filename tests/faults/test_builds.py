@@ -23,7 +23,13 @@ MOUNTS = ["read-only"] if os.geteuid() == 0 else []
 
 
 @pytest.mark.parametrize(
-    "faults", [["torn", "full", *MOUNTS, "clock", "sigterm"], ["driver-ray"]], ids=["one process", "Ray"]
+    "faults",
+    [
+        ["torn", "full", *MOUNTS, "clock", "sigterm", "turn"],
+        ["stopped"],
+        ["driver-ray", "raylet-ray", "gcs-ray"],
+    ],
+    ids=["one process", "stopped", "Ray"],
 )
 def test_nothing_is_lost_paid_twice_left_behind_or_changed(place, faults):
     row = asyncio.run(try_faults(faults, place / "videos", place))

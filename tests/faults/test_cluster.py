@@ -60,6 +60,19 @@ def test_a_node_that_leaves_takes_no_result_with_it_and_one_that_joins_gets_work
     assert set((tmp_path / "runners").read_text().split()) == {f"runner-{n}" for n in range(5)}
 
 
+def test_a_runner_ends_with_its_raylet_though_nobody_has_waited_for_that(cluster, tmp_path):
+    leaving, killed = cluster.add_node(num_cpus=0), []
+
+    def kill(events: list) -> None:
+        if not killed and len(events) > 30:
+            killed.extend(leaving.all_processes["raylet"])
+            killed[0].process.kill()  # and it stays a zombie, which Ray takes for alive
+
+    assert run(cluster, tmp_path, 100, 0.3, kill) == {None: 90, "Corrupt": 10}
+    cluster.remove_node(leaving, allow_graceful=False)
+    assert killed and sum(times_run(tmp_path).values()) <= 102
+
+
 def test_a_runner_that_is_killed_is_replaced_and_a_video_that_kills_it_is_rejected(cluster, tmp_path):
     (tmp_path / "poison-3").touch()
     killed: list = []

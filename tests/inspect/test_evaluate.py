@@ -246,6 +246,8 @@ def test_wrong_usage_is_one_line_and_status_2(gold, tmp_path, capsys, monkeypatc
         empty = write_gold(tmp_path / "empty.json")
         (tmp_path / "text.json").write_text("no json")
         other = write_lines(tmp_path / "other.jsonl", said("z", (1, "x")))
+        (tmp_path / "nothing.jsonl").touch()
+        (tmp_path / "junk.jsonl").write_text("junk")
         for argv, why in (
             ([gold, pred, *right], "key"),
             ([gold, tmp_path / "nowhere.jsonl"], "nowhere.jsonl"),
@@ -255,6 +257,8 @@ def test_wrong_usage_is_one_line_and_status_2(gold, tmp_path, capsys, monkeypatc
             ([empty, pred], "holds no answer"),
             ([tmp_path, pred], "run.json"),
             ([gold, other], "none of its question_ids"),
+            ([gold, tmp_path / "nothing.jsonl"], "nothing.jsonl: holds no predictions"),
+            ([gold, tmp_path / "junk.jsonl"], "holds no predictions; line 1: JSON is malformed"),
         ):
             assert main([str(arg) for arg in argv]) == 2
             told = capsys.readouterr().err

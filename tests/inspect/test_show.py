@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from msgspec.structs import replace
 
@@ -55,3 +57,6 @@ def test_what_is_not_there_is_said_in_one_line(out, tmp_path):
     (tmp_path / "dialogues" / "x.parquet").write_bytes(b"no parquet")
     status, _, wrong = shown(tmp_path, "v1")
     assert status == 2 and "cannot be read" in wrong
+    pq.write_table(pa.table({"id": ["v1"]}), tmp_path / "dialogues" / "x.parquet")
+    status, _, wrong = shown(tmp_path)
+    assert status == 2 and "is no dataset that datagen built" in wrong

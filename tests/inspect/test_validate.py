@@ -159,6 +159,17 @@ def test_an_edited_sft_row_is_named(out, capsys, change, message):
     assert any(message in text for *_, text in found), found
 
 
+def test_speech_may_hold_the_words_of_silence_in_lower_case(out, capsys):
+    def quote(rows):
+        said = 'You can hear: "There was no reply."'
+        rows[0]["messages"][2]["content"] = said
+        rows[0]["messages_blocks"][2]["content"][0]["text"] = said
+
+    edit(out / SFT, quote)
+    rehash(out)
+    assert not [text for *_, text in faults(out, capsys) if "silence" in text]
+
+
 def test_a_changed_shard_is_found_by_its_hash(out, capsys):
     edit(out / RL, lambda rows: rows.pop())
     assert {file for file, *_ in faults(out, capsys)} == {RL}

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 import time
 from email.utils import formatdate
 from pathlib import Path
@@ -457,6 +458,46 @@ def test_calls_that_fail_together_have_each_their_own_attempts():
         assert [len(failure.attempts) for failure in failures] == [1, 1, 0]
 
     run(behave, work, ClientLimits(max_in_flight=1, budget_seconds=2, call_seconds=1, backoff_seconds=0.01))
+
+
+def test_a_reply_that_came_while_this_process_was_stopped_is_read_and_not_asked_for_again():
+    servers, ready = [], threading.Event()
+
+    def serve() -> None:
+        async def behave(call):
+            await asyncio.sleep(0.2)
+            return good(call)
+
+        async def run() -> None:
+            over = asyncio.Event()
+            async with BadServer(behave) as server:
+                servers.extend([server, asyncio.get_running_loop(), over])
+                ready.set()
+                await over.wait()
+
+        asyncio.run(run())
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    assert ready.wait(10)
+    server, loop, over = servers
+
+    async def main() -> list[ChatReply]:
+        client = Client(server.url, KEY, FRAMES, QUICK)
+        calls = [asyncio.create_task(client.ask(ask_for(f"{n}"))) for n in range(8)]
+        await asyncio.sleep(0.1)
+        time.sleep(QUICK.call_seconds + 0.3)  # as a process that is stopped
+        try:
+            return await asyncio.gather(*calls)
+        finally:
+            await client.close()
+
+    try:
+        assert [reply.text for reply in asyncio.run(main())] == [f"answer to {n}" for n in range(8)]
+        assert len(server.calls) == 8
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join()
 
 
 def test_an_outage_is_sat_out():

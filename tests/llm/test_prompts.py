@@ -4,7 +4,6 @@ from hashlib import blake2b
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jinja2 import UndefinedError
 
 from datagen.errors import UsageError
 from datagen.llm import prompts
@@ -70,6 +69,9 @@ HOSTILE = (
 )
 
 
+FRONT = "---\nname: bad\nversion: 1\nabout: a\nschema: {}\ntemperature: {}\nmax_tokens: 1\n---\n"
+
+
 def test_released_prompts_never_change():
     folder = resource("prompts")
     found = {
@@ -100,7 +102,7 @@ def test_every_prompt_can_be_asked(name):
 @pytest.mark.parametrize("name", sorted(VALUES))
 def test_a_value_that_is_not_given_is_an_error(name):
     for key in VALUES[name]:
-        with pytest.raises(UndefinedError):
+        with pytest.raises(UsageError, match=f"prompt {name}/v[0-9]: '{key}' is undefined; given are "):
             make_messages(load_prompt(name), {k: v for k, v in VALUES[name].items() if k != key})
 
 
@@ -170,6 +172,9 @@ def test_what_is_quoted_is_one_line_of_json(value):
             "---\nname: bad\nversion: 1\nabout: a\nschema: s\ntemperature: 0\nmax_tokens: 1\n---\nhello\n",
             "must begin",
         ),
+        ("bad", FRONT.format("caption", "hot") + "# user\nx\n", "Expected `float`, got `str`"),
+        ("bad", FRONT.format("nope", 0) + "# user\nx\n", "nope.json: no such schema"),
+        ("bad", FRONT.format("caption", 0) + "# user\n{% if %}\n", "Expected an expression"),
     ],
 )
 def test_files_that_are_no_prompts(tmp_path, monkeypatch, name, text, wrong):
@@ -188,7 +193,7 @@ def test_the_newest_version_counts_by_number(tmp_path, monkeypatch):
     load_prompt.cache_clear()
     (tmp_path / "p").mkdir()
     for n in (2, 10, 9):
-        front = f"name: p\nversion: {n}\nabout: a\nschema: s\ntemperature: 0\nmax_tokens: 1\n"
+        front = f"name: p\nversion: {n}\nabout: a\nschema: caption\ntemperature: 0\nmax_tokens: 1\n"
         (tmp_path / "p" / f"v{n}.md").write_text(f"---\n{front}---\n# user\nx\n")
     assert load_prompt("p").version == "v10" and load_prompt("p", "v2").version == "v2"
     load_prompt.cache_clear()

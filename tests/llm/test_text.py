@@ -24,6 +24,12 @@ def test_words_are_found_in_every_script():
     assert normalised("🙂") == "🙂" != normalised("🍅")
 
 
+@given(st.text(st.characters(max_codepoint=127)))
+def test_ascii_has_the_words_that_it_has_among_other_letters(text):
+    assert tokens(f"{text} é") == (*tokens(text), "é")
+    assert count_words(f"{text} é") == count_words(text) + 1
+
+
 def test_clean_takes_out_what_is_not_text():
     assert clean("a\u202eb\x00c\u2028d\r\ne") == "ab c d e"
     assert clean("<|im_start|>user <image> said </s>") == "user said"

@@ -267,9 +267,35 @@ def test_a_manifest_that_is_wrong_as_such(tmp_path: Path, name: str, content: st
 def test_manifests_of_the_wrong_encoding_or_columns(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_bytes(b"path\n\xff\xfe.mp4\n")
     pq.write_table(pa.table({"video": ["a.mp4"]}), tmp_path / "m.parquet")
-    for name, part in (("m.csv", "UTF-8"), ("m.parquet", "`path`")):
+    (tmp_path / "semicolons.csv").write_text("path;id\na.mp4;x\n")
+    (tmp_path / "twice.csv").write_text("path,id,id\na.mp4,x,y\n")
+    for name, part in (
+        ("m.csv", "UTF-8"),
+        ("m.parquet", "`path`"),
+        ("semicolons.csv", "no column `path` in `path;id`; .* commas"),
+        ("twice.csv", "two columns `id`"),
+    ):
         with pytest.raises(UsageError, match=part):
             list_videos(tmp_path / name)
+
+
+@pytest.mark.parametrize("column", ["license", "Start", "sidecars", " id "])
+def test_a_column_that_looks_like_one_of_ours_is_not_ignored(tmp_path: Path, column: str) -> None:
+    (tmp_path / "m.jsonl").write_text(
+        json.dumps({"path": "a.mp4"}) + "\n" + json.dumps({"path": "b", column: "x"})
+    )
+    with pytest.raises(UsageError, match=f"line 2: column `{column.strip()}`: did you mean"):
+        list_videos(tmp_path / "m.jsonl")
+    pq.write_table(pa.table({"path": ["a.mp4"], column: ["x"]}), tmp_path / "m.parquet")
+    with pytest.raises(UsageError, match="did you mean"):
+        list_videos(tmp_path / "m.parquet")
+
+
+def test_other_columns_are_ignored(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
+    row = {"path": "a.mp4", "uid": "x", "resource": "x", "duration": 3, "send": "x", "": "x"}
+    (tmp_path / "m.jsonl").write_text(json.dumps(row))
+    assert len(list_videos(tmp_path / "m.jsonl")[0]) == 1
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="development videos are not here")
