@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -19,6 +20,9 @@ from datagen.sandbox import die_with
 
 _LOOK_SECONDS = 1.0
 """Between looks whether a cluster is still there, while it does not answer: twice what a `take` waits."""
+
+_ANSWER_SECONDS = 10.0
+"""Within which a cluster to be joined takes a connection."""
 
 _SERVERS = ("raylet", "gcs_server")
 """Ray's processes without which nothing goes on."""
@@ -255,7 +259,11 @@ def _join_cluster(address: str) -> None:
     """Raises UsageError when there is none."""
     import ray
 
+    host, _, port = address.rpartition(":")
     try:
+        if host and port.isdecimal() and "/" not in host:
+            # Ray itself would go on trying for minutes.
+            socket.create_connection((host.strip("[]"), int(port)), _ANSWER_SECONDS).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:
         raise UsageError(f"--ray-address {address}: no cluster answers there: {error}") from None

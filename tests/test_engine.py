@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from datagen.engine import run_tasks
-from datagen.errors import NoSpace
+from datagen.errors import NoSpace, UsageError
 from datagen.ledger import FLOW, Ledger
 from tests import flows
 
@@ -130,3 +130,13 @@ def test_steps_that_hang_bloat_or_leave_daemons_cost_their_own_video_alone(tmp_p
     assert set(times_run(tmp_path).values()) == {1}
     daemons = [int(path.read_text()) for path in tmp_path.glob("daemon-*")]
     assert len(daemons) == 2 and not any(map(psutil.pid_exists, daemons))
+
+
+def test_a_cluster_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    work = run_tasks([], 0, flows.make_runner, ledger, list, ray_address="127.0.0.1:1")
+    try:
+        with pytest.raises(UsageError, match=r"--ray-address 127\.0\.0\.1:1: no cluster answers there"):
+            asyncio.run(work)
+    finally:
+        ledger.close()
