@@ -25,7 +25,7 @@ from datagen.llm.transport_http import Broken
 from datagen.llm.tries import Tries
 
 _GRACE = 0.5
-"""Seconds to read, when time is up, what came while this process was stopped (Ctrl-Z)."""
+"""Seconds to read, when time is up, what came while this process was stopped (Ctrl-Z), for as long or longer."""
 
 
 class ClientLimits(Struct, frozen=True, kw_only=True):
@@ -194,10 +194,18 @@ class Client:
 
 @contextlib.asynccontextmanager
 async def _patience(seconds: float) -> AsyncIterator[None]:
-    """Raises TimeoutError in its body when that takes longer, but not before it could read what has come."""
+    """Raises TimeoutError in its body when that takes longer; but where this process was stopped meanwhile,
+    not before it could read what has come.
+    """
     loop = asyncio.get_running_loop()
+    due = loop.time() + seconds
+
+    def end() -> None:
+        now = loop.time()
+        limit.reschedule(now + _GRACE if now > due + _GRACE else now)
+
     async with asyncio.timeout(None) as limit:
-        up = loop.call_later(seconds, lambda: limit.reschedule(loop.time() + _GRACE))
+        up = loop.call_at(due, end)
         try:
             yield
         finally:
