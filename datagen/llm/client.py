@@ -25,7 +25,7 @@ from datagen.llm.transport_http import Broken
 from datagen.llm.tries import Tries
 
 _GRACE = 0.5
-"""Seconds to read, when time is up, what came while this process was stopped (Ctrl-Z), for as long or longer."""
+"""Seconds to read, when time is up, what came while this process was stopped (Ctrl-Z)."""
 
 
 class ClientLimits(Struct, frozen=True, kw_only=True):
