@@ -18,6 +18,7 @@ from datagen.engine import Backend, run_tasks, stoppable
 from datagen.errors import NoSpace, OverBudget, UsageError
 from datagen.estimate import estimate, estimate_lines
 from datagen.export.export import export
+from datagen.export.part import no_cycles
 from datagen.export.tokens import TokenCounter
 from datagen.flow import VERSIONS, flow
 from datagen.inspect.terminal import plain
@@ -109,14 +110,16 @@ def build(args: argparse.Namespace, again: str) -> int:
         )
     )
     out = Path(args.out).resolve()
-    listed = list_videos(args.videos) if args.videos else None
+    with no_cycles():
+        listed = list_videos(args.videos) if args.videos else None
     ledger = Ledger(out / ".work")
     try:
         entries, rejected = listed or list_videos(_samples(out, args.quiet))
         entries = entries[: args.limit]
         if args.retry_failed and not args.dry_run:
             ledger.forget_failures(None if args.retry_failed == "all" else args.retry_failed)
-        plan = make_plan(entries, rejected, config, models, ledger, out / "frames")
+        with no_cycles():
+            plan = make_plan(entries, rejected, config, models, ledger, out / "frames")
         if args.dry_run:
             lines = dry_run_lines(plan, config, models, ledger, out, args.retry_failed)
             tell("\n".join(map(plain, lines)), sys.stdout)
@@ -249,8 +252,9 @@ def _finish(
     started: float,
 ) -> int:
     """Export if anything changed, say what there is, and judge whether it is enough."""
-    found = outcome(plan, ledger)
-    key = export_key(found, config)
+    with no_cycles():
+        found = outcome(plan, ledger)
+        key = export_key(found, config)
     result = finished_before(out, key)
     fresh = result is None
     if result is None:

@@ -127,7 +127,7 @@ class Lane:
                     self._fill(runner, window)
                     if self._open:
                         # Each time costs, a long wait too: the others keep the runner busy meanwhile.
-                        self._keep(await runner.take(max(1, min(16, len(self._open) // 2))))
+                        self._keep(await runner.take(max(1, min(4, len(self._open) // 2))))
                     else:
                         await asyncio.sleep(_IDLE_SECONDS)
                 except RunnerDied as death:
