@@ -26,6 +26,8 @@ from datagen.llm.tries import Tries
 
 _GRACE = 0.5
 """Seconds to read, when time is up, what came while this process was stopped (Ctrl-Z)."""
+_LATE = 0.1
+"""Seconds by which a clock goes off too late where the process was stopped."""
 
 
 class ClientLimits(Struct, frozen=True, kw_only=True):
@@ -202,7 +204,7 @@ async def _patience(seconds: float) -> AsyncIterator[None]:
 
     def end() -> None:
         now = loop.time()
-        limit.reschedule(now + _GRACE if now > due + _GRACE else now)
+        limit.reschedule(now + _GRACE if now > due + _LATE else now)
 
     async with asyncio.timeout(None) as limit:
         up = loop.call_at(due, end)
