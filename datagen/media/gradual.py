@@ -16,6 +16,9 @@ picture in their middle alone.
 In a wipe, whatever its shape, every pixel is old or new, and once new remains so.
 """
 
+from bisect import bisect_left
+from operator import attrgetter
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +27,9 @@ from datagen.media.clock import EPSILON
 from datagen.media.small import BLACK, FLAT, REMAINS, STEP, Small, blocks, change, moves, recoloured, returns
 from datagen.records import Boundary, BoundaryKind
 
-_LENGTHS = np.cumprod([0.3] + 10 * [1.25])
+_TIME = attrgetter("time")
+
+_LENGTHS = [0.3 * 1.25**n for n in range(11)]
 """Seconds of the stretches looked at, a little of the old and of the new shot included."""
 
 _PAUSE = 0.15
@@ -73,8 +78,6 @@ class Gradual:
     def __init__(self) -> None:
         self.found: list[Boundary] = []
         self.kept: list[Small] = []
-        self.times = np.zeros(2 * _ROOM)
-        self.variances = np.zeros(2 * _ROOM)
         self.pixels: NDArray[np.uint8] | None = None
         self.table = np.zeros((2 * _ROOM, 2 * _ROOM))
         """Mean squared differences of the pictures kept, where no further apart than a change may take."""
@@ -93,13 +96,11 @@ class Gradual:
         if last == 2 * _ROOM:
             last = _ROOM
             del self.kept[:last]
-            for array in (self.times, self.variances, self.pixels):
-                array[:last] = array[last:]
+            self.pixels[:last] = self.pixels[last:]
             self.table[:last, :last] = self.table[last:, last:]
         self.kept.append(small)
-        self.times[last], self.variances[last] = small.time, small.contrast**2
         self.pixels[last] = small.pixels.ravel()
-        first = int(np.searchsorted(self.times[:last], small.time - _LENGTHS[-1] - EPSILON))
+        first = self._at(small.time - _LENGTHS[-1] - EPSILON)
         near = self.pixels[first : last + 1]
         # The nearest of one is the distance from it; whole numbers, the same on every machine.
         squares, _ = cv2.batchDistance(near, near[-1:], cv2.CV_32S, normType=cv2.NORM_L2SQR, K=1)
@@ -109,7 +110,7 @@ class Gradual:
         if self.best is not None and small.time - self.best[1] > _ASIDE:
             self._close()
         # A change that has just ended is as plain a picture later, and takes as long to judge.
-        enough = small.contrast >= FLAT / 2 and row.max() >= _DIFFER * self.variances[last]
+        enough = small.contrast >= FLAT / 2 and row.max() >= _DIFFER * small.contrast**2
         if enough and small.time - self.judged >= _PAUSE:
             self.judged = small.time
             self._judge(first, last)
@@ -121,29 +122,36 @@ class Gradual:
 
     def _judge(self, first: int, new: int) -> None:
         """Find the strongest change that begins with picture `first` or later and ends with picture `new`."""
-        times = self.times[: new + 1]
-        olds = np.maximum(np.searchsorted(times, times[new] - _LENGTHS - EPSILON), first)
-        middles = np.searchsorted(times, (times[olds] + times[new]) / 2)
-        whole, far, near = self.table[olds, new], self.table[olds, middles], self.table[middles, new]
-        least = _DIFFER * (self.variances[olds] + self.variances[new])
-        # What is no stronger than what is being found already need not be looked into.
-        if self.best is not None:
-            least = np.maximum(least, self.best[0] ** 2 + EPSILON)
-        whole = np.maximum(whole, EPSILON)
-        share = (far + whole - near) / (2 * whole)
-        fits = (whole >= least) & (np.abs(share - 0.5) < 0.4) & (far < (_NO_WIPE + share**2) * whole)
-        fits &= (self.variances[olds] >= FLAT**2 / 4) & (new - olds >= 3)
-        if not fits.any():
-            return
+        olds = {max(first, self._at(self.kept[new].time - length - EPSILON)) for length in _LENGTHS}
+        differ = self.table[new].tolist()
+        fits = {old: differ[old] for old in sorted(olds, reverse=True) if self._fits(old, new, differ)}
+        most = max(fits.values(), default=0.0)
         # The shortest stretch that shows nearly all of the change fits it best.
-        fits &= whole >= _NEARLY * whole[fits].max()
-        for old in dict.fromkeys(olds[fits].tolist()):
-            if recoloured(self.kept[old], self.kept[new]) < _NEW_COLOURS:
+        for old, whole in fits.items():
+            if whole < _NEARLY * most or recoloured(self.kept[old], self.kept[new]) < _NEW_COLOURS:
                 continue
             found = self._between(old, new)
             if found is not None:
-                self._note(float(self.table[old, new]) ** 0.5, found)
+                self._note(whole**0.5, found)
                 return
+
+    def _fits(self, old: int, new: int, differ: list[float]) -> bool:
+        """Whether the picture in the middle may be a mixture of two that differ as pictures of two shots do."""
+        whole, a, b = differ[old], self.kept[old], self.kept[new]
+        least = _DIFFER * (a.contrast**2 + b.contrast**2)
+        # What is no stronger than what is being found already need not be looked into.
+        if self.best is not None:
+            least = max(least, self.best[0] ** 2 + EPSILON)
+        if whole < max(least, EPSILON) or a.contrast < FLAT / 2 or new - old < 3:
+            return False
+        middle = self._at((a.time + b.time) / 2)
+        far = float(self.table[old, middle])
+        share = (far + whole - differ[middle]) / (2 * whole)
+        return abs(share - 0.5) < 0.4 and far < (_NO_WIPE + share * share) * whole
+
+    def _at(self, time: float) -> int:
+        """Number of the first picture at `time` seconds or later."""
+        return bisect_left(self.kept, time, key=_TIME)
 
     def _between(self, old: int, new: int) -> Boundary | None:
         """The change between two pictures, if they are of different shots with a change between them."""
@@ -183,14 +191,13 @@ class Gradual:
         strength, _, boundary = self.best
         self.best = None
         lag = min(boundary.end - boundary.start, _ASIDE)
-        times = self.times[: len(self.kept)]
-        first, last = np.searchsorted(times, [boundary.start - EPSILON, boundary.end - EPSILON])
-        before = np.searchsorted(times, times[first] - lag + EPSILON) - 1
-        after = np.searchsorted(times, times[last] + lag - EPSILON)
+        first, last = self._at(boundary.start - EPSILON), self._at(boundary.end - EPSILON)
+        before = self._at(self.kept[first].time - lag + EPSILON) - 1
+        after = self._at(self.kept[last].time + lag - EPSILON)
         beside = []
         if before >= 0:
             beside.append(self.table[before, first])
-        if after < len(times):
+        if after < len(self.kept):
             beside.append(self.table[last, after])
         # One side suffices: the other shot may be wild, or so short that a further change is near.
         if beside and strength < _STAND_OUT * min(beside) ** 0.5:
