@@ -140,6 +140,8 @@ class LimitOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """Deadline of every other step."""
     memory_mb: int = 2048
     """Memory a worker may use."""
+    gpu: bool = False
+    """Videos are decoded on an NVIDIA GPU, where there is one."""
 
 
 class CallOptions(Struct, frozen=True, forbid_unknown_fields=True):

@@ -131,6 +131,7 @@ async def _look(
             config.frames,
             # A model that sees needs them, whatever the dataset holds.
             config.export.frames != "none" or bool(models.vlm_model),
+            limits.gpu,
             of=(video.id, video.digest),
             seconds=seconds + fetching,
         )

@@ -9,6 +9,7 @@ from typing import Any
 
 import av
 from av.codec.context import Flags, ThreadType
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Discard, Disposition
@@ -35,17 +36,24 @@ _COVERS = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.
 
 
 @contextmanager
-def open_video(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The container and its video stream, set up to decode in one thread.
+def open_video(path: str, gpu: bool = False) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """The container and its video stream, set up to decode in one thread, or on an NVIDIA GPU.
 
-    Raises Corrupt where the file is no video, with the reason.
+    Raises Corrupt where the file is no video, with the reason, and where there is no GPU. Codecs that it
+    cannot decode are decoded without.
     """
     name = Path(path).name
     try:
         # A playlist must not make us fetch anything, nor a colon in a name mean a protocol.
-        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
+        container = av.open(
+            f"file:{path}",
+            options={"protocol_whitelist": "file"},
+            metadata_errors="replace",
+            hwaccel=HWAccel("cuda", allow_software_fallback=True) if gpu else None,
+        )
     except FFmpegError as error:
-        raise failure(name, _why_not(path, error), error) from None
+        why = "cannot be opened with a GPU" if gpu else _why_not(path, error)
+        raise failure(name, why, error) from None
     with container:
         kinds = set(container.format.name.split(","))
         if kinds & _PLAYLISTS:
@@ -195,7 +203,12 @@ def _leaps(before: Any, packet: Any) -> bool:
 
 
 def read_pictures(
-    path: str, start: float, end: float | None, reading: Reading, interval: float | None = None
+    path: str,
+    start: float,
+    end: float | None,
+    reading: Reading,
+    interval: float | None = None,
+    gpu: bool = False,
 ) -> Iterator[tuple[float, VideoFrame]]:
     """The pictures shown from `start` to `end` (seconds after the first picture), each with its time.
 
@@ -205,7 +218,7 @@ def read_pictures(
     Raises Corrupt where the file is no video, or not one picture can be read there.
     """
     name = Path(path).name
-    with open_video(path) as (container, stream):
+    with open_video(path, gpu) as (container, stream):
         stamps = stamps_of(container, stream)
         told = stamps == "display"
         lookahead = Lookahead(stream, interval, start, end) if told and interval is not None else None
@@ -228,7 +241,7 @@ def read_pictures(
             yield from _clip(sought, clock, start, end, reading, name, lookahead)
             return
     reading.forget()
-    with open_video(path) as (container, stream):
+    with open_video(path, gpu) as (container, stream):
         yield from _clip(decode(container, stream, reading), clock, start, end, reading, name)
 
 

@@ -136,7 +136,7 @@ class Gradual:
                 return
 
     def _fits(self, old: int, new: int, differ: list[float]) -> bool:
-        """Whether the picture in the middle may be a mixture of two that differ as pictures of two shots do."""
+        """Whether two pictures differ as those of two shots do, and that between them may be a mixture."""
         whole, a, b = differ[old], self.kept[old], self.kept[new]
         least = _DIFFER * (a.contrast**2 + b.contrast**2)
         # What is no stronger than what is being found already need not be looked into.

@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 _LONGER = 128
 """Longer side, in pixels."""
 
-_READ_AS_THEY_ARE = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p"}
+_PAIRED = "nv12"
+"""What GPUs give: the two colours of a place side by side, in one plane."""
+
+_READ_AS_THEY_ARE = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", _PAIRED}
 """Formats of 8 bits whose brightness and colours lie in planes of their own."""
 
 _QUICKLY = Interpolation.FAST_BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
@@ -42,13 +45,15 @@ class Shrinker:
             scale = _LONGER / max(picture.width, picture.height)
             self.size = max(8, round(picture.width * scale)), max(8, round(picture.height * scale))
         twice = self.size[0] * 2, self.size[1] * 2
-        if picture.format.name not in _READ_AS_THEY_ARE or any(p.line_size < 0 for p in picture.planes):
+        known = picture.format.name in _READ_AS_THEY_ARE
+        if not known or any(p.line_size < 0 for p in picture.planes):
             picture = self.reformatter.reformat(
                 picture, *twice, format="yuv444p", interpolation=_QUICKLY, threads=1
             )
-        light, blueness, redness = (pixels_of(plane) for plane in picture.planes)
+        paired = picture.format.name == _PAIRED
+        light, *others = (pixels_of(plane, 1 + n * paired) for n, plane in enumerate(picture.planes))
         light = cv2.resize(_halved(_thin(light, twice)), self.size)
-        colours = (cv2.resize(_thin(plane, self.size), self.size) for plane in (blueness, redness))
+        colours = [cv2.resize(_thin(plane, self.size), self.size) for plane in others]
         full = picture.format.name.startswith("yuvj") or picture.color_range == _FULL_RANGE
         stacked = cv2.merge([light, *colours])
         return np.asarray(cv2.transform(stacked, _to_colours(picture.colorspace, full)), np.uint8)
@@ -67,10 +72,11 @@ def _halved(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(even, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def pixels_of(plane: VideoPlane) -> NDArray[np.uint8]:
-    """One plane of a picture of 8 bits, rows by columns; it is not copied."""
-    lines = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
-    return lines[: plane.height, : plane.width]
+def pixels_of(plane: VideoPlane, values: int = 1) -> NDArray[np.uint8]:
+    """One plane of a picture of 8 bits, not copied: rows by columns, and by values if a pixel has several."""
+    lines = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size // values, values)
+    pixels = lines[: plane.height, : plane.width]
+    return pixels if values > 1 else pixels[..., 0]
 
 
 @cache

@@ -2,8 +2,9 @@
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from datagen.config import FrameOptions, SceneOptions
+from datagen.errors import Corrupt, OutOfMemory
 from datagen.media.clock import EPSILON
 from datagen.media.decode import failure, read_pictures
 from datagen.media.frames import FrameWriter, replacing
@@ -27,6 +29,9 @@ from datagen.remote import fetched
 
 _RATE = 10
 """Pictures looked at a second."""
+
+_TOGETHER = 16
+"""Small planes judged at a time: between one picture and the next the decoder empties the caches."""
 
 _HELD = 4
 """Pictures kept in case the next one looked at shows that something happened between."""
@@ -46,24 +51,38 @@ def watch(
     scenes: SceneOptions,
     frames: FrameOptions,
     writes_frames: bool = True,
+    gpu: bool = False,
 ) -> Watched:
     """Decode the video at `location` once, from `start` to `end` seconds after its first picture.
 
     Writes the training frames to `folder` as 000001.jpg, ..., which is replaced as a whole at the
     end. Frame k shows the last picture whose time is at most k * interval. Without `writes_frames`
     they are only counted, and what is decoded for them alone is not, so that cuts may be timed a picture
-    off; `folder` is made, and kept if there.
+    off; `folder` is made, and kept if there. With `gpu` an NVIDIA GPU decodes, if there is one, it can, and
+    finds nothing wrong. It gives the same pictures: how to decode is laid down to the bit.
     All times returned count from `start`. Raises Corrupt where not one picture can be
     read, or the file has been changed, and as `fetched` does.
     """
     cv2.setNumThreads(1)
     location = fetched(location)
-    try:
-        watched = _watch(location, folder, start, end, scenes, frames, writes_frames, sparing=True)
-    except Unsure:
-        watched = _watch(location, folder, start, end, scenes, frames, writes_frames, sparing=False)
+    attempt = partial(_watch, location, folder, start, end, scenes, frames, writes_frames)
+    watched = _on_gpu(attempt) if gpu else None
+    if watched is None:
+        try:
+            watched = attempt(sparing=True)
+        except Unsure:
+            watched = attempt(sparing=False)
     check_unchanged(location)
     return watched
+
+
+def _on_gpu(attempt: Callable[..., Watched]) -> Watched | None:
+    """What a GPU makes of it; None where that is not to be relied upon: the fault may be the GPU's."""
+    try:
+        watched = attempt(sparing=True, gpu=True)
+    except (Unsure, Corrupt, OutOfMemory):
+        return None
+    return None if watched.partial else watched
 
 
 def _watch(
@@ -75,22 +94,32 @@ def _watch(
     frames: FrameOptions,
     writes_frames: bool,
     sparing: bool,
+    gpu: bool = False,
 ) -> Watched:
     reading = Reading()
     sampler = Sampler()
     boundaries, measures = Scenes(scenes), Measures()
+    looked: list[tuple[float, NDArray[np.uint8]]] = []
+
+    def look() -> None:
+        for moment, plane in looked:
+            boundaries.add(moment, plane)
+            measures.add(moment, plane)
+        looked.clear()
+
     if not writes_frames:
         Path(folder.path).mkdir(parents=True, exist_ok=True)
     with replacing(Path(folder.path)) if writes_frames else nullcontext() as fresh:
         writer = FrameWriter(fresh, frames) if fresh else None
         interval = (frames.interval if writer else math.inf) if sparing else None
         try:
-            for time, picture in read_pictures(location.path, start, end, reading, interval):
+            for time, picture in read_pictures(location.path, start, end, reading, interval, gpu):
                 if writer:
                     writer.show(time, picture, reading.aspect)
-                for moment, plane in sampler.planes(time, picture):
-                    boundaries.add(moment, plane)
-                    measures.add(moment, plane)
+                looked.extend(sampler.planes(time, picture))
+                if len(looked) >= _TOGETHER:
+                    look()
+            look()
             if writer:
                 writer.finish(reading.duration)
         except FFmpegError as error:

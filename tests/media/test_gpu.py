@@ -1,0 +1,132 @@
+"""A GPU gives the same frames and boundaries; where there is none, or it fails, the processor decodes."""
+
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from av.codec.hwaccel import HWAccel
+from av.error import FFmpegError
+from av.video.reformatter import VideoReformatter
+
+from datagen.config import FrameOptions, SceneOptions
+from datagen.errors import Corrupt
+from datagen.media import decode
+from datagen.media import watch as module
+from datagen.media.reading import Reading
+from datagen.records import Location, Watched
+from tests.media.clips import encode, frames_in, numbered
+
+Result = tuple[Watched, list[bytes]]
+
+TIMES = [Fraction(n, 25) for n in range(150)]
+
+AS_A_GPU = {"yuv420p": "nv12", "yuvj420p": "nv12", "yuv420p10le": "p010le"}
+"""How it hands pictures over that the processor would give in the other layout."""
+
+KINDS: dict[str, dict[str, Any]] = {
+    "plain.mp4": {},
+    "odd.mp4": {"size": (322, 182)},
+    "upright.mp4": {"size": (180, 320)},
+    "bright.mp4": {"pixels": "yuvj420p"},
+    "deep.mkv": {"pixels": "yuv420p10le", "codec": "libx265"},
+    "vp9.webm": {"codec": "libvpx-vp9"},
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def clip(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six seconds with a cut in their middle."""
+    how = dict(KINDS[request.param])
+    width, height = how.pop("size", (320, 180))
+    pictures = (
+        numbered(n, width, height) if n < 75 else 255 - numbered(n, width, height) for n in range(150)
+    )
+    options = {"x265-params": "log-level=none"} if how.get("codec") == "libx265" else {}
+    path = tmp_path_factory.mktemp("gpu") / request.param
+    return encode(path, pictures, TIMES, options={"crf": "18", **options}, **how)
+
+
+def watched(clip: Path, folder: Path, gpu: bool) -> Result:
+    options = SceneOptions(), FrameOptions(interval=0.7)
+    found = module.watch(Location(str(clip)), Location(str(folder)), 0.0, None, *options, True, gpu)
+    return found, [frame.read_bytes() for frame in frames_in(folder)]
+
+
+def present() -> bool:
+    try:
+        HWAccel("cuda").create(av.codec.Codec("h264"))
+    except (FFmpegError, NotImplementedError):
+        return False
+    return True
+
+
+@pytest.mark.skipif(not present(), reason="no GPU that FFmpeg can use")
+def test_a_gpu_gives_the_same(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_processor = watched(clip, tmp_path / "processor", gpu=False)
+    alone: list[Watched | None] = []
+    monkeypatch.setattr(
+        module, "_on_gpu", lambda attempt, on_gpu=module._on_gpu: keep(on_gpu(attempt), alone)
+    )
+    assert watched(clip, tmp_path / "gpu", gpu=True) == by_processor
+    assert alone == [by_processor[0]], "the GPU gave up, and the processor did its work"
+
+
+def keep(found: Watched | None, seen: list[Watched | None]) -> Watched | None:
+    seen.append(found)
+    return found
+
+
+def test_pictures_laid_out_as_a_gpu_gives_them_yield_the_same(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_processor = watched(clip, tmp_path / "processor", gpu=False)
+    decode_packet, reformatter, given = decode.decode_packet, VideoReformatter(), []
+
+    def as_from_a_gpu(packet: Any, reading: Reading) -> list[av.VideoFrame]:
+        pictures = decode_packet(packet, reading)
+        given.extend(AS_A_GPU[picture.format.name] for picture in pictures)
+        return [reformatter.reformat(each, format=AS_A_GPU[each.format.name]) for each in pictures]
+
+    monkeypatch.setattr(decode, "decode_packet", as_from_a_gpu)
+    assert watched(clip, tmp_path / "gpu", gpu=False) == by_processor
+    assert len(given) >= 75 and set(given) <= {"nv12", "p010le"}
+    assert 3.0 in [boundary.start for boundary in by_processor[0].boundaries]
+
+
+def fails_at_once(reading: Reading) -> Iterator[tuple[float, av.VideoFrame]]:
+    raise Corrupt("not one picture can be decoded")
+    yield
+
+
+def fails_later(reading: Reading) -> Iterator[tuple[float, av.VideoFrame]]:
+    for n in range(5):
+        yield n / 25, av.VideoFrame.from_ndarray(np.full((180, 320, 3), 9, np.uint8), "rgb24")
+    reading.bad_packets, reading.duration = 3, 6.0
+
+
+@pytest.mark.parametrize("failing", [fails_at_once, fails_later])
+def test_a_gpu_that_fails_costs_nothing(
+    clip: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    failing: Callable[[Reading], Iterator[tuple[float, av.VideoFrame]]],
+) -> None:
+    by_processor = watched(clip, tmp_path / "processor", gpu=False)
+    read_pictures, asked = module.read_pictures, []
+
+    def reading_of(path: str, start: float, end: float | None, reading: Reading, *more: Any) -> Iterator[Any]:
+        asked.append(more[-1])
+        return failing(reading) if more[-1] else read_pictures(path, start, end, reading, *more)
+
+    monkeypatch.setattr(module, "read_pictures", reading_of)
+    assert watched(clip, tmp_path / "gpu", gpu=True) == by_processor
+    assert asked == [True, False]
+
+
+def test_without_a_gpu_the_processor_decodes(clip: Path, tmp_path: Path) -> None:
+    by_processor = watched(clip, tmp_path / "processor", gpu=False)
+    assert watched(clip, tmp_path / "gpu", gpu=True) == by_processor
