@@ -2,16 +2,16 @@
 
     python benchmarks/watch.py VIDEO_OR_FOLDER ... [--rounds 5] [--two-tools] [--profile]
 
-Every job runs as a process of its own; what counts is the processor time, user and system, of it and
-of all that it started. One round runs each job once, one after the other, so that whatever else the
-machine does meets all alike; the table gives medians over the rounds, of ratios too. Jobs: `decode`
-decodes all pictures in one thread with PyAV; `watch` finds the cuts, measures, and writes an exact
-JPEG for every second; `no frames` is that without the JPEGs; `two tools` is the command line of
-PySceneDetect, then `ffmpeg -vf fps=1`. Ratios to `decode` are given of whole processes, and less the
-start-up (imports) of each, as it is where many videos run in one process; `no frames` of the latter kind.
-The last column is `two tools` over `watch`; the last line gives the same of the time on the clock that all
-videos both can read take, each twice, as many at once as there are processors. watch_clips.py makes
-a minute of 720p in each kind.
+Every job runs as a process of its own, in the environment of a build's workers; what counts is the
+processor time, user and system, of it and of all that it started. One round runs each job once, one
+after the other, so that whatever else the machine does meets all alike; the table gives medians over
+the rounds, of ratios too. Jobs: `decode` decodes all pictures in one thread with PyAV; `watch` finds
+the cuts, measures, and writes an exact JPEG for every second; `no frames` is that without the JPEGs;
+`two tools` is the command line of PySceneDetect, then `ffmpeg -vf fps=1`. Ratios to `decode` are given
+of whole processes, and less the start-up (imports) of each, as it is where many videos run in one
+process; `no frames` of the latter kind. The last column is `two tools` over `watch`; the last line
+gives the same of the time on the clock that all videos both can read take, each twice, as many at once
+as there are processors. watch_clips.py makes a minute of 720p in each kind.
 """
 
 import argparse
@@ -33,6 +33,7 @@ import av
 from datagen.config import FrameOptions, SceneOptions
 from datagen.media.watch import watch
 from datagen.records import Location
+from datagen.sandbox import ONE_THREAD
 
 SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm"}
 
@@ -75,7 +76,8 @@ def cost(program: str, *arguments: str) -> tuple[float, float]:
     Not a number where the program could not do it: PySceneDetect cannot read every codec, and says so
     with exit status 0.
     """
-    process = subprocess.Popen([sys.executable, "-c", program, *arguments], stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-c", program, *arguments]
+    process = subprocess.Popen(command, env=os.environ | ONE_THREAD, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

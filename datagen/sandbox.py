@@ -29,6 +29,9 @@ from msgspec import Struct
 from datagen.errors import FAILURES, Crashed, Failure, NoSpace, OutOfMemory, Timeout
 from datagen.guard import MARK, end_children, end_guard, kill_tree, new_mark, start_guard
 
+ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
+"""Environment in which numerical libraries start no threads, which would spin for work that never comes."""
+
 ATTEMPTS = 3
 """A child that dies may have been killed by something else: the step is tried this often."""
 
@@ -119,7 +122,6 @@ class Children:
     async def _start(self) -> Process:
         if self._guard is None:
             self._guard = start_guard(self._mark)
-        threads = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
         child = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -130,7 +132,7 @@ class Children:
             stdout=PIPE,
             stderr=DEVNULL,
             start_new_session=True,
-            env=os.environ | threads | {MARK: self._mark},
+            env=os.environ | ONE_THREAD | {MARK: self._mark},
         )
         self._all.add(child)
         return child

@@ -52,7 +52,7 @@ class Shrinker:
             )
         paired = picture.format.name == _PAIRED
         light, *others = (pixels_of(plane, 1 + n * paired) for n, plane in enumerate(picture.planes))
-        light = cv2.resize(_halved(_thin(light, twice)), self.size)
+        light = cv2.resize(cv2.resize(_thin(light, twice), twice), self.size, interpolation=cv2.INTER_AREA)
         colours = [cv2.resize(_thin(plane, self.size), self.size) for plane in others]
         full = picture.format.name.startswith("yuvj") or picture.color_range == _FULL_RANGE
         stacked = cv2.merge([light, *colours])
@@ -63,13 +63,6 @@ def _thin(plane: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Every n-th row, no fewer than the rows of `size`: fetching rows from memory is what takes long."""
     step = max(1, plane.shape[0] // size[1])
     return plane[step // 2 :: step]
-
-
-def _halved(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Means of two by two pixels, which is the fastest way to many of them."""
-    rows, columns = max(1, plane.shape[0] // 2), max(1, plane.shape[1] // 2)
-    even = plane[: 2 * rows, : 2 * columns]
-    return np.asarray(cv2.resize(even, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def pixels_of(plane: VideoPlane, values: int = 1) -> NDArray[np.uint8]:
