@@ -9,7 +9,6 @@ from typing import Any
 
 import av
 from av.codec.context import Flags, ThreadType
-from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Discard, Disposition
@@ -19,6 +18,7 @@ from av.video.stream import VideoStream
 from datagen.errors import Corrupt, OutOfMemory
 from datagen.media.clock import EPSILON, Clock, stamps_of
 from datagen.media.edits import stands_still
+from datagen.media.gpu import accelerator, gives_the_same
 from datagen.media.lookahead import Lookahead, Unsure
 from datagen.media.reading import Reading
 
@@ -30,6 +30,7 @@ _GUESSING = {
     *("rv10", "rv20", "vc1", "wmv1", "wmv2", "wmv3"),
 }
 """Their decoders make pictures up where the first ones rest on others that are not there."""
+_NO_GPU = "no GPU can decode it as the processor would"
 _JOINABLE = 0x200
 """Flag of formats whose files may be put one behind the other: AVFMT_TS_DISCONT in FFmpeg's avformat.h."""
 _COVERS = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
@@ -39,8 +40,7 @@ _COVERS = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.
 def open_video(path: str, gpu: bool = False) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The container and its video stream, set up to decode in one thread, or on an NVIDIA GPU.
 
-    Raises Corrupt where the file is no video, with the reason, and where there is no GPU. Codecs that it
-    cannot decode are decoded without.
+    Raises Corrupt where the file is no video, with the reason, and where no GPU gives the same pictures.
     """
     name = Path(path).name
     try:
@@ -49,11 +49,10 @@ def open_video(path: str, gpu: bool = False) -> Iterator[tuple[InputContainer, V
             f"file:{path}",
             options={"protocol_whitelist": "file"},
             metadata_errors="replace",
-            hwaccel=HWAccel("cuda", allow_software_fallback=True) if gpu else None,
+            hwaccel=accelerator() if gpu else None,
         )
     except FFmpegError as error:
-        why = "cannot be opened with a GPU" if gpu else _why_not(path, error)
-        raise failure(name, why, error) from None
+        raise failure(name, _NO_GPU if gpu else _why_not(path, error), error) from None
     with container:
         kinds = set(container.format.name.split(","))
         if kinds & _PLAYLISTS:
@@ -65,6 +64,8 @@ def open_video(path: str, gpu: bool = False) -> Iterator[tuple[InputContainer, V
         stream = _choose(container, name)
         if "mov" in kinds and stands_still(path, stream.index):
             raise Corrupt(f"{name}: its edit list holds pauses, which cannot be followed; encode it anew")
+        if gpu and not gives_the_same(stream):
+            raise Corrupt(f"{name}: {_NO_GPU}")
         for other in container.streams:
             if other is not stream:
                 other.discard = Discard.all
@@ -226,6 +227,8 @@ def read_pictures(
         first = next(frames, None)
         if first is None:
             raise Corrupt(f"{name}: not one picture can be decoded")
+        if gpu and not gives_the_same(stream, first):
+            raise Corrupt(f"{name}: {_NO_GPU}")
         clock = Clock(stream, first, stamps)
         if lookahead is not None:
             lookahead.begin(first)

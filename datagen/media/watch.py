@@ -58,8 +58,8 @@ def watch(
     Writes the training frames to `folder` as 000001.jpg, ..., which is replaced as a whole at the
     end. Frame k shows the last picture whose time is at most k * interval. Without `writes_frames`
     they are only counted, and what is decoded for them alone is not, so that cuts may be timed a picture
-    off; `folder` is made, and kept if there. With `gpu` an NVIDIA GPU decodes, if there is one, it can, and
-    finds nothing wrong. It gives the same pictures: how to decode is laid down to the bit.
+    off; `folder` is made, and kept if there. With `gpu` an NVIDIA GPU decodes, if there is one and it finds
+    nothing wrong, codecs whose pictures are laid down to the bit, so that they are the same.
     All times returned count from `start`. Raises Corrupt where not one picture can be
     read, or the file has been changed, and as `fetched` does.
     """

@@ -8,13 +8,12 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from av.codec.hwaccel import HWAccel
 from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 
 from datagen.config import FrameOptions, SceneOptions
 from datagen.errors import Corrupt
-from datagen.media import decode
+from datagen.media import decode, gpu
 from datagen.media import watch as module
 from datagen.media.reading import Reading
 from datagen.records import Location, Watched
@@ -50,40 +49,71 @@ def clip(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return encode(path, pictures, TIMES, options={"crf": "18", **options}, **how)
 
 
-def watched(clip: Path, folder: Path, gpu: bool) -> Result:
+def watched(clip: Path, folder: Path, on_gpu: bool) -> Result:
     options = SceneOptions(), FrameOptions(interval=0.7)
-    found = module.watch(Location(str(clip)), Location(str(folder)), 0.0, None, *options, True, gpu)
+    found = module.watch(Location(str(clip)), Location(str(folder)), 0.0, None, *options, True, on_gpu)
     return found, [frame.read_bytes() for frame in frames_in(folder)]
 
 
 def present() -> bool:
     try:
-        HWAccel("cuda").create(av.codec.Codec("h264"))
+        gpu.accelerator()
     except (FFmpegError, NotImplementedError):
         return False
     return True
 
 
-@pytest.mark.skipif(not present(), reason="no GPU that FFmpeg can use")
-def test_a_gpu_gives_the_same(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    by_processor = watched(clip, tmp_path / "processor", gpu=False)
-    alone: list[Watched | None] = []
-    monkeypatch.setattr(
-        module, "_on_gpu", lambda attempt, on_gpu=module._on_gpu: keep(on_gpu(attempt), alone)
-    )
-    assert watched(clip, tmp_path / "gpu", gpu=True) == by_processor
-    assert alone == [by_processor[0]], "the GPU gave up, and the processor did its work"
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> list[Watched | None]:
+    """What the GPU found by itself, without the processor that goes on where it gives up."""
+    found: list[Watched | None] = []
 
+    def kept(attempt: Callable[..., Watched], on_gpu: Callable[..., Watched | None] = module._on_gpu) -> Any:
+        found.append(on_gpu(attempt))
+        return found[-1]
 
-def keep(found: Watched | None, seen: list[Watched | None]) -> Watched | None:
-    seen.append(found)
+    monkeypatch.setattr(module, "_on_gpu", kept)
     return found
+
+
+@pytest.mark.skipif(not present(), reason="no GPU that FFmpeg can use")
+def test_a_gpu_gives_the_same(clip: Path, tmp_path: Path, alone: list[Watched | None]) -> None:
+    by_processor = watched(clip, tmp_path / "processor", on_gpu=False)
+    assert watched(clip, tmp_path / "gpu", on_gpu=True) == by_processor
+    assert alone == [by_processor[0]]
+
+
+def test_what_a_gpu_finds_is_taken(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: list[Watched | None]
+) -> None:
+    by_processor = watched(clip, tmp_path / "processor", on_gpu=False)
+    monkeypatch.setattr(decode, "accelerator", lambda: None)  # the same way, walked by the processor
+    assert watched(clip, tmp_path / "gpu", on_gpu=True) == by_processor
+    assert alone == [by_processor[0]]
+
+
+def test_codecs_that_leave_room_in_how_to_round_are_left_to_the_processor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: list[Watched | None]
+) -> None:
+    how = {"codec": "mjpeg", "pixels": "yuvj420p", "options": {"q": "3"}}
+    older = encode(tmp_path / "older.mkv", map(numbered, range(50)), TIMES[:50], **how)  # type: ignore[arg-type]
+    monkeypatch.setattr(decode, "accelerator", lambda: None)
+    assert watched(older, tmp_path / "gpu", on_gpu=True) == watched(older, tmp_path / "cpu", on_gpu=False)
+    assert alone == [None]
+
+
+def test_pictures_that_a_gpu_does_not_crop_are_told(clip: Path) -> None:
+    with av.open(str(clip)) as container:
+        stream = container.streams.video[0]
+        width, height = stream.width, stream.height
+        assert gpu.gives_the_same(stream, av.VideoFrame(width, height))
+        assert not gpu.gives_the_same(stream, av.VideoFrame(width + 4, height))
 
 
 def test_pictures_laid_out_as_a_gpu_gives_them_yield_the_same(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    by_processor = watched(clip, tmp_path / "processor", gpu=False)
+    by_processor = watched(clip, tmp_path / "processor", on_gpu=False)
     decode_packet, reformatter, given = decode.decode_packet, VideoReformatter(), []
 
     def as_from_a_gpu(packet: Any, reading: Reading) -> list[av.VideoFrame]:
@@ -92,7 +122,7 @@ def test_pictures_laid_out_as_a_gpu_gives_them_yield_the_same(
         return [reformatter.reformat(each, format=AS_A_GPU[each.format.name]) for each in pictures]
 
     monkeypatch.setattr(decode, "decode_packet", as_from_a_gpu)
-    assert watched(clip, tmp_path / "gpu", gpu=False) == by_processor
+    assert watched(clip, tmp_path / "gpu", on_gpu=False) == by_processor
     assert len(given) >= 75 and set(given) <= {"nv12", "p010le"}
     assert 3.0 in [boundary.start for boundary in by_processor[0].boundaries]
 
@@ -115,7 +145,7 @@ def test_a_gpu_that_fails_costs_nothing(
     monkeypatch: pytest.MonkeyPatch,
     failing: Callable[[Reading], Iterator[tuple[float, av.VideoFrame]]],
 ) -> None:
-    by_processor = watched(clip, tmp_path / "processor", gpu=False)
+    by_processor = watched(clip, tmp_path / "processor", on_gpu=False)
     read_pictures, asked = module.read_pictures, []
 
     def reading_of(path: str, start: float, end: float | None, reading: Reading, *more: Any) -> Iterator[Any]:
@@ -123,10 +153,10 @@ def test_a_gpu_that_fails_costs_nothing(
         return failing(reading) if more[-1] else read_pictures(path, start, end, reading, *more)
 
     monkeypatch.setattr(module, "read_pictures", reading_of)
-    assert watched(clip, tmp_path / "gpu", gpu=True) == by_processor
+    assert watched(clip, tmp_path / "gpu", on_gpu=True) == by_processor
     assert asked == [True, False]
 
 
 def test_without_a_gpu_the_processor_decodes(clip: Path, tmp_path: Path) -> None:
-    by_processor = watched(clip, tmp_path / "processor", gpu=False)
-    assert watched(clip, tmp_path / "gpu", gpu=True) == by_processor
+    by_processor = watched(clip, tmp_path / "processor", on_gpu=False)
+    assert watched(clip, tmp_path / "gpu", on_gpu=True) == by_processor
