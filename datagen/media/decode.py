@@ -30,7 +30,7 @@ _GUESSING = {
     *("rv10", "rv20", "vc1", "wmv1", "wmv2", "wmv3"),
 }
 """Their decoders make pictures up where the first ones rest on others that are not there."""
-_NO_GPU = "no GPU can decode it as the processor would"
+_NOT_THE_SAME = "a GPU would decode it otherwise than the processor"
 _JOINABLE = 0x200
 """Flag of formats whose files may be put one behind the other: AVFMT_TS_DISCONT in FFmpeg's avformat.h."""
 _COVERS = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
@@ -40,7 +40,7 @@ _COVERS = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.
 def open_video(path: str, gpu: bool = False) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The container and its video stream, set up to decode in one thread, or on an NVIDIA GPU.
 
-    Raises Corrupt where the file is no video, with the reason, and where no GPU gives the same pictures.
+    Raises Corrupt where the file is no video, with the reason, and where a GPU would give other pictures.
     """
     name = Path(path).name
     try:
@@ -52,7 +52,7 @@ def open_video(path: str, gpu: bool = False) -> Iterator[tuple[InputContainer, V
             hwaccel=accelerator() if gpu else None,
         )
     except FFmpegError as error:
-        raise failure(name, _NO_GPU if gpu else _why_not(path, error), error) from None
+        raise failure(name, _why_not(path, error), error) from None
     with container:
         kinds = set(container.format.name.split(","))
         if kinds & _PLAYLISTS:
@@ -65,7 +65,7 @@ def open_video(path: str, gpu: bool = False) -> Iterator[tuple[InputContainer, V
         if "mov" in kinds and stands_still(path, stream.index):
             raise Corrupt(f"{name}: its edit list holds pauses, which cannot be followed; encode it anew")
         if gpu and not gives_the_same(stream):
-            raise Corrupt(f"{name}: {_NO_GPU}")
+            raise Corrupt(f"{name}: {_NOT_THE_SAME}")
         for other in container.streams:
             if other is not stream:
                 other.discard = Discard.all
@@ -228,7 +228,7 @@ def read_pictures(
         if first is None:
             raise Corrupt(f"{name}: not one picture can be decoded")
         if gpu and not gives_the_same(stream, first):
-            raise Corrupt(f"{name}: {_NO_GPU}")
+            raise Corrupt(f"{name}: {_NOT_THE_SAME}")
         clock = Clock(stream, first, stamps)
         if lookahead is not None:
             lookahead.begin(first)

@@ -1,9 +1,10 @@
-"""Decoding on an NVIDIA GPU, of what it gives the same pictures of as the processor."""
+"""Decoding on an NVIDIA GPU of videos that it decodes to the same pictures as the processor."""
 
 from functools import cache
 
 import av
-from av.codec.hwaccel import HWAccel
+from av.codec.hwaccel import HWAccel, hwdevices_available
+from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -15,10 +16,15 @@ _ready: list[HWAccel] = []
 
 
 @cache
-def accelerator() -> HWAccel:
-    """The GPU, made ready once for all videos of a process. Raises FFmpegError where there is none."""
+def accelerator() -> HWAccel | None:
+    """The GPU, made ready once for all videos of a process; None where there is none that can be used."""
+    if "cuda" not in hwdevices_available():
+        return None
     settings = HWAccel("cuda", allow_software_fallback=True, options={"primary_ctx": "1"})
-    _ready.append(settings.create(av.Codec("h264")))
+    try:
+        _ready.append(settings.create(av.Codec("h264")))
+    except (FFmpegError, NotImplementedError):
+        return None
     return settings
 
 

@@ -18,6 +18,7 @@ from datagen.errors import Corrupt, OutOfMemory
 from datagen.media.clock import EPSILON
 from datagen.media.decode import failure, read_pictures
 from datagen.media.frames import FrameWriter, replacing
+from datagen.media.gpu import accelerator
 from datagen.media.lookahead import Unsure, due
 from datagen.media.measure import Measures
 from datagen.media.plane import Shrinker
@@ -66,7 +67,7 @@ def watch(
     cv2.setNumThreads(1)
     location = fetched(location)
     attempt = partial(_watch, location, folder, start, end, scenes, frames, writes_frames)
-    watched = _on_gpu(attempt) if gpu else None
+    watched = _on_gpu(attempt) if gpu and accelerator() else None
     if watched is None:
         try:
             watched = attempt(sparing=True)

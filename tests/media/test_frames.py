@@ -3,13 +3,15 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from datagen.media.frames import frame_size, replacing
+from datagen.config import FrameOptions
+from datagen.media.frames import FrameWriter, frame_size, replacing
 from tests.media.clips import Pixels, encode, facts, ffmpeg, frames_in, seen
 
 SIDES = st.integers(1, 8192)
@@ -108,6 +110,23 @@ def test_colours_are_right(tmp_path: Path, matrix: str, levels: str, pixels: str
     for place, colour in enumerate(COLOURS):
         patch = frame[30:80, place * 56 + 16 : place * 56 + 40].mean(axis=(0, 1))
         assert np.abs(patch - colour).max() < 7, (colour, patch)
+
+
+def test_frames_are_on_the_whole_neither_darker_nor_lighter_than_the_pictures(tmp_path: Path) -> None:
+    coded = np.random.default_rng(1).integers(16, 236, (45, 60), np.uint8).repeat(28, 0).repeat(28, 1)
+    picture = av.VideoFrame(1680, 1260, "yuv420p")
+    for plane, levels in zip(picture.planes, (coded, 110, 150), strict=True):
+        lines = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+        lines[:, : plane.width] = levels
+    writer = FrameWriter(tmp_path, FrameOptions(quality=100))
+    writer.show(0.0, picture, None)
+    writer.finish(0.1)
+    shown = np.asarray(Image.open(tmp_path / "000001.jpg"), float).mean(axis=(0, 1))
+    light = 255 / 219 * (coded.astype(float) - 16)
+    blueness, redness = 255 / 224 * (110 - 128), 255 / 224 * (150 - 128)
+    red, green, blue = 1.402 * redness, -0.344 * blueness - 0.714 * redness, 1.772 * blueness  # ITU-R BT.601
+    exact = [np.clip(light + colour, 0, 255).mean() for colour in (red, green, blue)]
+    assert np.abs(shown - exact).max() < 0.6
 
 
 def test_pixels_become_square(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 
 from datagen.config import FrameOptions, SceneOptions
@@ -55,14 +54,6 @@ def watched(clip: Path, folder: Path, on_gpu: bool) -> Result:
     return found, [frame.read_bytes() for frame in frames_in(folder)]
 
 
-def present() -> bool:
-    try:
-        gpu.accelerator()
-    except (FFmpegError, NotImplementedError):
-        return False
-    return True
-
-
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> list[Watched | None]:
     """What the GPU found by itself, without the processor that goes on where it gives up."""
@@ -76,7 +67,13 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> list[Watched | None]:
     return found
 
 
-@pytest.mark.skipif(not present(), reason="no GPU that FFmpeg can use")
+def as_if_there_were_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way of a GPU is taken, and the processor walks it."""
+    monkeypatch.setattr(module, "accelerator", object)
+    monkeypatch.setattr(decode, "accelerator", lambda: None)
+
+
+@pytest.mark.skipif(not gpu.accelerator(), reason="no GPU that FFmpeg can use")
 def test_a_gpu_gives_the_same(clip: Path, tmp_path: Path, alone: list[Watched | None]) -> None:
     by_processor = watched(clip, tmp_path / "processor", on_gpu=False)
     assert watched(clip, tmp_path / "gpu", on_gpu=True) == by_processor
@@ -87,7 +84,7 @@ def test_what_a_gpu_finds_is_taken(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: list[Watched | None]
 ) -> None:
     by_processor = watched(clip, tmp_path / "processor", on_gpu=False)
-    monkeypatch.setattr(decode, "accelerator", lambda: None)  # the same way, walked by the processor
+    as_if_there_were_one(monkeypatch)
     assert watched(clip, tmp_path / "gpu", on_gpu=True) == by_processor
     assert alone == [by_processor[0]]
 
@@ -97,7 +94,7 @@ def test_codecs_that_leave_room_in_how_to_round_are_left_to_the_processor(
 ) -> None:
     how = {"codec": "mjpeg", "pixels": "yuvj420p", "options": {"q": "3"}}
     older = encode(tmp_path / "older.mkv", map(numbered, range(50)), TIMES[:50], **how)  # type: ignore[arg-type]
-    monkeypatch.setattr(decode, "accelerator", lambda: None)
+    as_if_there_were_one(monkeypatch)
     assert watched(older, tmp_path / "gpu", on_gpu=True) == watched(older, tmp_path / "cpu", on_gpu=False)
     assert alone == [None]
 
@@ -152,9 +149,15 @@ def test_a_gpu_that_fails_costs_nothing(
         asked.append(more[-1])
         return failing(reading) if more[-1] else read_pictures(path, start, end, reading, *more)
 
+    as_if_there_were_one(monkeypatch)
     monkeypatch.setattr(module, "read_pictures", reading_of)
     assert watched(clip, tmp_path / "gpu", on_gpu=True) == by_processor
     assert asked == [True, False]
+
+
+def test_where_ffmpeg_knows_no_cuda_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "hwdevices_available", lambda: ["videotoolbox"])
+    assert gpu.accelerator.__wrapped__() is None
 
 
 def test_without_a_gpu_the_processor_decodes(clip: Path, tmp_path: Path) -> None:
